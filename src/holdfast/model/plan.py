@@ -125,7 +125,9 @@ if TYPE_CHECKING:
 
         evidence_budget_s: float
         sample_s: float  #: the least time between two samples of one worker
-        disk_min_share: float  #: free share of the state directory's disk below which a flag is raised
+        disk_min_share: (
+            float  #: free share of the state directory's disk below which a flag is raised
+        )
         verify_s: float  #: a remedy has helped when the symptom stays away this long
         house_timeout_s: float  #: a house process whose beat is older is replaced
         objectives: dict[str, float]  #: drill name -> longest recovery in seconds
@@ -144,6 +146,7 @@ if TYPE_CHECKING:
         groups: list[GroupPlan]
         watch: WatchPlan
         house_log: LogPolicy
+
 
 #: The plan format that this version writes and reads.
 PLAN_FORMAT = 1

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _accelerated() -> "tuple[Callable[[str], Any], Callable[[Any], str]]":
-    import _json  # noqa: PLC0415
+    import _json
 
     class Context:
         strict = True
@@ -51,7 +51,7 @@ def _accelerated() -> "tuple[Callable[[str], Any], Callable[[Any], str]]":
 
 
 def _plain() -> "tuple[Callable[[str], Any], Callable[[Any], str]]":
-    import json  # noqa: PLC0415
+    import json
 
     return json.loads, json.JSONEncoder(separators=(",", ":")).encode
 

@@ -19,6 +19,7 @@ FLAGS = "flags"  # flags/WORKER.NAME
 ORDERS = "orders"  # orders/INCIDENT.json: what an evidence process was asked for
 CONTROL = "ctl"  # ctl/WORKER.sock: a container's own control socket
 NOTIFY = "notify.sock"  # sd_notify of all workers
+STATE_LINK = "state"  # link to the state directory
 ROLES = ("anchor", "keeper", "watchdog", "logger")
 
 # -- state directory -------------------------------------------------------------------------------

@@ -1,0 +1,141 @@
+"""The keeper's ear: a stream socket, one JSON object a line in, one a line out."""
+
+import os
+import select
+
+from holdfast.linux import talk
+from holdfast.model.errors import HoldfastError
+from holdfast.wire import layout, message
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from typing import Any
+
+    from holdfast.keeper.loop import Keeper
+
+_MAX_REQUEST = 1 << 20
+_MAX_CLIENTS = 64
+
+
+class _Client:
+    __slots__ = ("outgoing", "received", "sock")
+
+    def __init__(self, sock: "_socket.socket") -> None:
+        self.sock = sock
+        self.received = b""
+        self.outgoing = b""
+
+
+class Control:
+    """Serves the socket within the keeper's own loop; never waits for a client."""
+
+    def __init__(self, keeper: "Keeper", run_dir: str, epoll: "select.epoll") -> None:
+        self._keeper = keeper
+        self._epoll = epoll
+        self._listener = talk.listen_stream(f"{run_dir}/{layout.socket('keeper')}")
+        self._clients: dict[int, _Client] = {}
+        epoll.register(self._listener.fileno(), select.EPOLLIN)
+
+    def serve(self, descriptor: int, event: int) -> None:
+        """Handle an event on one of our descriptors; others are ignored."""
+        if descriptor == self._listener.fileno():
+            self._accept()
+            return
+        client = self._clients.get(descriptor)
+        if client is None:
+            return
+        try:
+            if event & (select.EPOLLIN | select.EPOLLHUP):
+                self._receive(client)
+            if client.outgoing:
+                self._send(client)
+        except OSError:
+            self._drop(descriptor)
+
+    def _accept(self) -> None:
+        import _socket
+
+        try:
+            # What socket.accept() of the socket module calls.
+            descriptor, _ = self._listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001
+        except OSError:
+            return
+        if len(self._clients) >= _MAX_CLIENTS:
+            os.close(descriptor)
+            return
+        sock = _socket.socket(fileno=descriptor)
+        sock.setblocking(False)
+        self._clients[descriptor] = _Client(sock)
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def _receive(self, client: _Client) -> None:
+        data = client.sock.recv(65536)
+        if not data or len(client.received) > _MAX_REQUEST:
+            self._drop(client.sock.fileno())
+            return
+        client.received += data
+        while b"\n" in client.received:
+            line, _, client.received = client.received.partition(b"\n")
+            client.outgoing += message.encode(self._answer(message.decode(line)))
+
+    def _send(self, client: _Client) -> None:
+        try:
+            sent = client.sock.send(client.outgoing)
+        except BlockingIOError:
+            sent = 0
+        client.outgoing = client.outgoing[sent:]
+        mask = select.EPOLLIN | (select.EPOLLOUT if client.outgoing else 0)
+        self._epoll.modify(client.sock.fileno(), mask)
+
+    def _drop(self, descriptor: int) -> None:
+        client = self._clients.pop(descriptor, None)
+        if client is not None:
+            self._epoll.unregister(descriptor)
+            client.sock.close()
+
+    def _answer(self, request: "dict[str, Any] | None") -> "dict[str, Any]":
+        if request is None:
+            return {"ok": False, "error": "this is not a request (one JSON object a line)"}
+        try:
+            return {"ok": True, **self._do(request)}
+        except (HoldfastError, OSError, KeyError, ValueError) as error:
+            return {"ok": False, "error": str(error)}
+
+    def _do(self, request: "dict[str, Any]") -> "dict[str, Any]":
+        keeper, action = self._keeper, request.get("do")
+        if action == "status":
+            return {
+                "pid": os.getpid(),
+                "node": keeper.plan["node"],
+                "digest": keeper.plan["digest"],
+                "ending": keeper.is_ending,
+                "workers": [kept.status() for kept in keeper.workers.values()],
+            }
+        if action == "down":
+            keeper.down(by=str(request.get("by", "user")), force=bool(request.get("force")))
+            return {}
+        if keeper.is_ending:
+            raise ValueError("the node is going down")
+        if action == "apply":
+            return keeper.apply(str(request["plan"]))
+        if action not in ("start", "stop", "restart", "ready", "spare"):
+            raise ValueError(f"there is no request {action!r}")
+        kept = keeper.workers.get(str(request.get("worker")))
+        if kept is None:
+            raise ValueError(f'there is no worker "{request.get("worker")}"')
+        by = str(request.get("by", "user"))
+        if action == "start":
+            keeper.want(kept, up=True, by=by)
+        elif action == "stop":
+            keeper.want(kept, up=False, by=by)
+        elif action == "restart":
+            keeper.restart(
+                kept, by=by, how=str(request.get("how", "term")), flag=str(request.get("flag") or ""),
+                incident=str(request.get("incident") or ""),
+            )  # fmt: skip
+        elif action == "spare":
+            keeper.restart(kept, by=by, how="kill")
+        else:
+            keeper.ready(kept, int(request["n"]))
+        return {"state": kept.state}

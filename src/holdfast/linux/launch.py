@@ -1,0 +1,185 @@
+"""From a checked plan to a running anchor.
+
+``prepare`` makes the run directory ready (or finds the one that a crashed house left with its workers still
+alive, and leaves everything in it that the next keeper needs), then one of ``exec_anchor`` and ``spawn_anchor``
+starts the house. ``revive_anchor`` is what the other house processes do when the anchor dies.
+"""
+
+import os
+import sys
+
+from holdfast.linux import files, locks, places, procfs
+from holdfast.model.errors import AlreadyRunning, NodeError, StateError
+from holdfast.wire import beats, layout
+from holdfast.wire import plan as plan_format
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from holdfast.model.plan import Plan
+
+_ROOM = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PR_SET_CHILD_SUBREAPER = 36
+_revived: "list[int]" = []
+
+
+def command(role: str, run_dir: str, *more: str) -> "list[str]":
+    """Return the arguments of a house process."""
+    return [sys.executable, "-I", "-S", f"{_ROOM}/{role}/__main__.py", run_dir, *more]
+
+
+def prepare(plan: "Plan") -> str:
+    """Make the state and run directories ready for this plan; return the run directory.
+
+    Raises:
+        AlreadyRunning: A node lives there.
+        StateError: A directory cannot be trusted or used.
+        NodeError: A directory cannot be made, the disk is full, …
+    """
+    state_dir = plan["state_dir"]
+    run_dir = places.run_dir_for(state_dir)
+    try:
+        os.makedirs(state_dir, exist_ok=True)
+        places.make_private(os.path.dirname(run_dir))
+        places.make_private(run_dir)
+        _refuse_second(state_dir, run_dir)
+        boot = procfs.boot_id().encode()
+        if files.read(f"{run_dir}/{layout.BOOT}") not in (b"", boot):
+            # Left by another boot (a run directory that is not on tmpfs): nothing in it is alive.
+            remove_tree(run_dir, keep_root=True)
+        for name in (
+            layout.FIFOS,
+            layout.PULSES,
+            layout.SAMPLES,
+            layout.FLAGS,
+            layout.ORDERS,
+            layout.CONTROL,
+        ):
+            os.makedirs(f"{run_dir}/{name}", mode=0o711, exist_ok=True)
+        for name in (layout.LOGS, layout.INCIDENTS, layout.GOOD):
+            os.makedirs(f"{state_dir}/{name}", exist_ok=True)
+        if not os.path.exists(f"{run_dir}/{layout.BEATS}"):
+            files.write_atomic(f"{run_dir}/{layout.BEATS}", bytes(beats.SIZE))
+        for stream in ("out", "err"):
+            make_pipe(f"{run_dir}/{layout.fifo(layout.HOUSE_LOG, stream)}")
+        data = plan_format.encode(plan)
+        files.write_atomic(f"{state_dir}/plan.json", data, sync=True)
+        files.write_atomic(f"{run_dir}/{layout.PLAN}", data)
+        _link(os.path.abspath(state_dir), f"{run_dir}/{layout.STATE_LINK}")
+        _link(run_dir, f"{state_dir}/{layout.RUN_LINK}")
+        files.write_atomic(f"{run_dir}/{layout.BOOT}", boot)
+    except OSError as error:
+        raise NodeError(
+            f"{error.filename or state_dir}: {error.strerror}\n"
+            f"  the node keeps its state in {state_dir} and {run_dir}; both have to be writable"
+        ) from None
+    return run_dir
+
+
+def _refuse_second(state_dir: str, run_dir: str) -> None:
+    pid = locks.holder(f"{run_dir}/{layout.lock('anchor')}") or locks.holder(
+        f"{state_dir}/{layout.NODE_LOCK}"
+    )
+    if pid:
+        raise AlreadyRunning(
+            f"{state_dir}: a node already runs here (its anchor is process {pid})\n"
+            "  look:   holdfast status\n"
+            "  change: holdfast apply\n"
+            "  a second node needs another [node] state_dir"
+        )
+    probe = locks.take(f"{state_dir}/{layout.NODE_LOCK}")
+    if probe is None:
+        raise AlreadyRunning(f"{state_dir}: another node is being started here at this moment")
+    os.close(probe)
+    locks.forget(f"{state_dir}/{layout.NODE_LOCK}")
+
+
+def make_pipe(path: str) -> None:
+    """Make a named pipe unless it is there already."""
+    try:
+        os.mkfifo(path, 0o600)
+    except FileExistsError:
+        if os.lstat(path).st_mode & 0o170000 != 0o010000:
+            raise StateError(
+                f"{path}: this has to be a pipe\n  remove it and start again"
+            ) from None
+
+
+def _link(target: str, path: str) -> None:
+    temporary = f"{path}.{os.getpid()}.tmp"
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    os.symlink(target, temporary)
+    if os.path.isdir(path) and not os.path.islink(path):
+        raise StateError(
+            f"{path}: this has to be a link to the run directory, but it is a directory\n  move it away"
+        )
+    os.rename(temporary, path)
+
+
+def remove_tree(path: str, *, keep_root: bool = False) -> None:
+    """Remove a directory and all below it, as far as possible."""
+    for root, directories, names in os.walk(path, topdown=False):
+        for name in names:
+            _quietly(os.unlink, f"{root}/{name}")
+        for name in directories:
+            below = f"{root}/{name}"
+            _quietly(os.unlink if os.path.islink(below) else os.rmdir, below)
+    if not keep_root:
+        _quietly(os.rmdir, path)
+
+
+def _quietly(remove: object, path: str) -> None:
+    try:
+        remove(path)  # type: ignore[operator]
+    except OSError:
+        pass  # what cannot be removed now is overwritten by the next start
+
+
+def become_subreaper() -> None:
+    """Orphans of our descendants become our children (PR_SET_CHILD_SUBREAPER; survives exec).
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def exec_anchor(run_dir: str) -> "NoReturn":
+    """Become the anchor: the node runs in the foreground."""
+    become_subreaper()
+    argv = command("anchor", run_dir, "--subreaper")
+    os.execv(argv[0], argv)
+
+
+def spawn_anchor(run_dir: str) -> int:
+    """Start the anchor in a session of its own and return its pid."""
+    argv = command("anchor", run_dir)
+    null = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
+    return os.posix_spawn(argv[0], argv, os.environ, file_actions=null, setsid=True)
+
+
+def revive_anchor(run_dir: str) -> int:
+    """Start a new anchor after the old one died; return the pid of its process.
+
+    Every house process that sees the death does this; the lock decides, the losers end with status 75.
+    """
+    pid = spawn_anchor(run_dir)
+    _revived.append(pid)
+    return pid
+
+
+def reap_revived() -> None:
+    """Take the exit status of anchors that lost the race, so that they do not stay zombies."""
+    for pid in _revived[:]:
+        try:
+            gone, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            gone = pid
+        if gone:
+            _revived.remove(pid)

@@ -1,0 +1,150 @@
+"""What the kernel says about a process, read cheaply.
+
+A kept descriptor of ``/proc/PID/stat`` costs 3 µs a reading, opening it anew 24 µs. A descriptor kept
+over the death of the process fails with ESRCH for ever: it can never show another process of the same pid.
+"""
+
+import os
+
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Reading:
+    """One look at a process."""
+
+    __slots__ = (
+        "cpu_ns", "major_faults", "ppid", "rss_bytes", "session", "start_ticks", "state", "threads",
+    )  # fmt: skip
+
+    def __init__(self, text: bytes) -> None:
+        # The name in parentheses may itself hold spaces and parentheses.
+        fields = text[text.rindex(b")") + 2 :].split()
+        self.state = fields[0].decode()
+        self.ppid = int(fields[1])
+        self.session = int(fields[3])
+        self.major_faults = int(fields[9])
+        self.cpu_ns = (int(fields[11]) + int(fields[12])) * _TICK_NS
+        self.threads = int(fields[17])
+        self.start_ticks = int(fields[19])
+        self.rss_bytes = int(fields[21]) * _PAGE
+
+
+class Proc:
+    """A process whose ``stat`` is kept open."""
+
+    __slots__ = ("_sched", "_stat", "pid")
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._stat = _open(f"/proc/{pid}/stat")
+        self._sched = -1
+
+    def read(self) -> "Reading | None":
+        """Return a reading, or None when the process is gone."""
+        if self._stat < 0:
+            return None
+        try:
+            return Reading(os.pread(self._stat, 1024, 0))
+        except (OSError, ValueError):
+            return None
+
+    def wait_ns(self) -> int:
+        """Return how long the main thread has waited on a run queue so far; 0 when not known."""
+        if self._sched < 0:
+            self._sched = _open(f"/proc/{self.pid}/schedstat")
+            if self._sched < 0:
+                return 0
+        try:
+            return int(os.pread(self._sched, 128, 0).split()[1])
+        except (OSError, ValueError, IndexError):
+            return 0
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        for descriptor in (self._stat, self._sched):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._stat = self._sched = -1
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+def _slurp(path: str, limit: int = 1 << 20) -> bytes:
+    descriptor = _open(path)
+    if descriptor < 0:
+        return b""
+    try:
+        parts = []
+        while limit > 0 and (part := os.read(descriptor, min(limit, 65536))):
+            parts.append(part)
+            limit -= len(part)
+        return b"".join(parts)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
+
+
+def reading(pid: int) -> "Reading | None":
+    """Return one look at a process, or None when there is none of that pid."""
+    text = _slurp(f"/proc/{pid}/stat", 1024)
+    try:
+        return Reading(text) if text else None
+    except (ValueError, IndexError):
+        return None
+
+
+def start_ticks(pid: int) -> int:
+    """Return when a process started, in clock ticks since boot; 0 when it is gone or a zombie.
+
+    Together with the pid this names a process for the whole boot.
+    """
+    found = reading(pid)
+    return found.start_ticks if found and found.state not in "ZX" else 0
+
+
+def environ(pid: int) -> "dict[str, str]":
+    """Return the environment a process was started with; empty when it cannot be read."""
+    pairs = {}
+    for item in _slurp(f"/proc/{pid}/environ").split(b"\0"):
+        name, sign, value = item.partition(b"=")
+        if sign:
+            pairs[name.decode("utf-8", "surrogateescape")] = value.decode(
+                "utf-8", "surrogateescape"
+            )
+    return pairs
+
+
+def command_line(pid: int) -> "list[str]":
+    """Return the arguments of a process; empty for a zombie or a kernel thread."""
+    return [a.decode("utf-8", "replace") for a in _slurp(f"/proc/{pid}/cmdline").split(b"\0")[:-1]]
+
+
+def pids() -> "list[int]":
+    """Return all process ids that are visible here."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def children_of(parent: int) -> "list[int]":
+    """Return the direct children of a process (one walk over /proc: about 20 µs a process)."""
+    return [pid for pid in pids() if (found := reading(pid)) and found.ppid == parent]
+
+
+def boot_id() -> str:
+    """Return what names this boot of the machine."""
+    return _slurp("/proc/sys/kernel/random/boot_id").decode().strip()
+
+
+def name_self(name: str) -> None:
+    """Set the name that ``ps -e`` and ``top`` show for this process (15 bytes)."""
+    descriptor = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, name.encode()[:15])
+    finally:
+        os.close(descriptor)
