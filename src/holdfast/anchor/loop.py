@@ -16,11 +16,11 @@ import array
 import fcntl
 import os
 import select
-import signal
 import termios
 import time
 
 from holdfast.linux import files, launch, locks, pidfd, procfs, talk
+from holdfast.linux import signals as signal
 from holdfast.linux.house import TAKEN, House, raise_open_files
 from holdfast.wire import journal, layout, message
 
@@ -199,7 +199,9 @@ class Anchor:
     def _retry_later(self, child: _Child, longest_s: float = 1.0) -> None:
         child.pid = 0
         child.quick_deaths += 1
-        child.due_s = time.monotonic() + min(longest_s, 0.01 * 2.0 ** min(child.quick_deaths - 1, 7))
+        child.due_s = time.monotonic() + min(
+            longest_s, 0.01 * 2.0 ** min(child.quick_deaths - 1, 7)
+        )
 
     def _child_died(self, role: str, status: "int | None") -> None:
         child = self.children[role]

@@ -45,13 +45,12 @@ class Kept:
     """One worker."""
 
     __slots__ = (
-        "after_stop", "by", "cause", "due_s", "entry", "env", "flag", "history", "incident", "kill_due_s", "life",
+        "after_stop", "by", "cause", "due_s", "entry", "flag", "history", "incident", "kill_due_s", "life",
         "n", "plan", "restarts", "spare", "spare_deaths", "spare_due_s", "state", "up", "why",
     )  # fmt: skip
 
     def __init__(self, plan: "WorkerPlan") -> None:
         self.plan = plan
-        self.env: dict[str, str] = {}  #: whole environment but for the marks of one life
         self.entry = 0
         self.state = lifecycle.DOWN
         self.up = False

@@ -7,11 +7,10 @@ and no sleep: a pidfd becomes readable, one record is written, the next process 
 """
 
 import os
-import random
 import select
-import signal
 import sys
 import time
+from _random import Random
 
 from holdfast.core import lifecycle, tree
 from holdfast.core.restart import after_death
@@ -20,6 +19,7 @@ from holdfast.keeper.control import Control
 from holdfast.keeper.journal import Journal, Open, Past, replay
 from holdfast.keeper.kept import Kept, Life
 from holdfast.linux import cgroup, files, launch, locks, pidfd, places, procfs, revive, talk
+from holdfast.linux import signals as signal
 from holdfast.linux.house import House, inherited, raise_open_files
 from holdfast.linux.listen import listen
 from holdfast.linux.spawn import FIRST_LISTEN_FD, Request, spawn
@@ -59,9 +59,9 @@ class Keeper:
         self.house = House(run_dir, "keeper")
         self.run_dir = run_dir
         self.node = places.node_hash(os.readlink(f"{run_dir}/{layout.STATE_LINK}"))
-        self.plan: Plan = plan_format.decode(
-            files.read(f"{run_dir}/{layout.PLAN}"), f"{run_dir}/{layout.PLAN}"
-        )
+        path = f"{run_dir}/{layout.PLAN}"
+        self.plan: Plan = plan_format.decode(files.read(path), path)
+        self.env_sum = plan_format.env_sum(self.plan)
         self.workers: dict[str, Kept] = {}
         self.waiting: dict[str, None] = {}  # names that may be due to start, in order
         self.lives: dict[int, tuple[Kept, Life]] = {}  # by pidfd
@@ -69,6 +69,7 @@ class Keeper:
         self.sockets: dict[str, int] = {}  # listening sockets, by "listen.WORKER.NAME"
         self.exits = ExitBook(f"{run_dir}/{layout.EXITS}")
         self.groups = cgroup.Groups(self.node)
+        self.chance = Random().random
         self.is_ending = False
         self.end_status = 0
         self.end_told = False
@@ -341,17 +342,7 @@ class Keeper:
     def _fit(self, kept: Kept) -> None:
         """Work out what depends on the plan alone."""
         plan = kept.plan
-        kept.entry = plan_format.fingerprint(plan, self.plan["env"])
-        kept.env = {
-            **self.plan["env"],
-            **plan["env"],
-            "HOLDFAST_NODE": self.node,
-            "HOLDFAST_RUN": self.run_dir,
-            "HOLDFAST_WORKER": plan["name"],
-            "NOTIFY_SOCKET": f"{self.run_dir}/{layout.NOTIFY}",
-        }
-        if plan["faulthandler"]:
-            kept.env["PYTHONFAULTHANDLER"] = "1"
+        kept.entry = plan_format.fingerprint(plan, self.env_sum)
         if plan["log"]:
             for stream in ("out", "err"):
                 launch.make_pipe(f"{self.run_dir}/{layout.fifo(plan['name'], stream)}")
@@ -366,6 +357,7 @@ class Keeper:
         new = plan_format.decode(files.read(path), path)
         files.write_atomic(f"{self.run_dir}/{layout.PLAN}", plan_format.encode(new))
         self.plan = new
+        self.env_sum = plan_format.env_sum(new)
         self.journal.add({"k": "plan", "digest": new["digest"]})
         touched: dict[str, list[str]] = {"start": [], "stop": [], "restart": []}
         wanted = {entry["name"]: entry for entry in new["workers"]}
@@ -535,7 +527,7 @@ class Keeper:
                 now_s=now_s,
                 lived_s=lived_s,
                 clean=status == 0,
-                chance=random.random(),  # noqa: S311 -- spreads restarts, protects nothing
+                chance=self.chance(),
             )
             action, delay_s = decision.action, decision.delay_s
             if cause == "remedy" and action == "none":
@@ -799,9 +791,18 @@ class Keeper:
     def _spawn(self, kept: Kept, life: Life) -> bool:
         """Start one process; False when that is impossible (it then counts as a death)."""
         plan = kept.plan
-        env = dict(kept.env)
-        env["HOLDFAST_START"] = str(life.n)
-        env["HOLDFAST_ROLE"] = life.role
+        env = {
+            **self.plan["env"],
+            **plan["env"],
+            "HOLDFAST_NODE": self.node,
+            "HOLDFAST_RUN": self.run_dir,
+            "HOLDFAST_WORKER": plan["name"],
+            "HOLDFAST_START": str(life.n),
+            "HOLDFAST_ROLE": life.role,
+            "NOTIFY_SOCKET": f"{self.run_dir}/{layout.NOTIFY}",
+        }
+        if plan["faulthandler"]:
+            env["PYTHONFAULTHANDLER"] = "1"
         if plan["kind"] == "container":
             env["HOLDFAST_PULSE"] = f"{self.run_dir}/{layout.pulse(plan['name'], life.role)}"
         request = Request(plan["argv"], env, plan["directory"])
@@ -855,7 +856,7 @@ class Keeper:
         now_s = time.monotonic()
         decision = after_death(
             kept.plan["restart"], kept.history, now_s=now_s, lived_s=0.0, clean=False,
-            chance=random.random(),  # noqa: S311
+            chance=self.chance(),
         )  # fmt: skip
         kept.history = decision.history
         # At once makes no sense for what the kernel has just refused.
@@ -957,7 +958,7 @@ def _status_words(status: "int | None") -> str:
     if status is None:
         return "status unknown"
     if os.WIFSIGNALED(status):
-        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+        return f"killed by {signal.name(os.WTERMSIG(status))}"
     return f"exit status {os.WEXITSTATUS(status)}"
 
 

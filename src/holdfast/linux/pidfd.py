@@ -6,8 +6,9 @@ else has reaped it. Structure and numbers: include/uapi/linux/pidfd.h.
 
 import fcntl
 import os
-import signal
 from struct import Struct
+
+from holdfast.linux import signals as signal
 
 #: struct pidfd_info, first version (64 bytes): mask, cgroupid, 11 × u32 of ids, exit_code.
 _INFO = Struct("<QQ11Ii")

@@ -93,11 +93,16 @@ def _slurp(path: str, limit: int = 1 << 20) -> bytes:
 
 def reading(pid: int) -> "Reading | None":
     """Return one look at a process, or None when there is none of that pid."""
-    text = _slurp(f"/proc/{pid}/stat", 1024)
-    try:
-        return Reading(text) if text else None
-    except (ValueError, IndexError):
+    descriptor = _open(f"/proc/{pid}/stat")
+    if descriptor < 0:
         return None
+    try:
+        # One read: the kernel makes the whole text anew for each, even for the one that finds the end.
+        return Reading(os.read(descriptor, 1024))
+    except (OSError, ValueError, IndexError):
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def start_ticks(pid: int) -> int:

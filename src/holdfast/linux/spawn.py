@@ -7,15 +7,16 @@ fork and exec is said on the worker's own stderr and ends the process with statu
 
 import os
 import resource
-import signal
+
+from holdfast.linux import signals as signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from holdfast.model.plan import Limits, User
 
-#: Signals that CPython ignores; a child must not inherit that (supervised programs that never
+#: Signals that CPython or the keeper ignores; a child must not inherit that (supervised programs that never
 #: get SIGPIPE write into closed pipes for ever).
-_DEFAULTS = (signal.SIGPIPE, signal.SIGXFSZ)
+_DEFAULTS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 FIRST_LISTEN_FD = 3
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 def _accelerated() -> "tuple[Callable[[str], Any], Callable[[Any], str]]":
     import _json
 
+    accelerator: "Any" = _json  # its stubs describe one version; we ask what is there
+
     class Context:
         strict = True
         object_hook = None
@@ -23,13 +25,13 @@ def _accelerated() -> "tuple[Callable[[str], Any], Callable[[Any], str]]":
         parse_constant = float
         memo: "dict[str, str]" = {}  # noqa: RUF012 -- what the C scanner expects
 
-    scan = _json.make_scanner(Context())  # type: ignore[arg-type]
+    scan = accelerator.make_scanner(Context())
 
     def refuse(value: object) -> object:
         raise TypeError(f"not a JSON value: {value!r}")
 
-    encode = _json.make_encoder(  # type: ignore[call-arg]
-        None, refuse, _json.encode_basestring_ascii, None, ":", ",", False, False, True
+    encode = accelerator.make_encoder(
+        None, refuse, accelerator.encode_basestring_ascii, None, ":", ",", False, False, True
     )
 
     def loads(text: str) -> "Any":
@@ -38,6 +40,9 @@ def _accelerated() -> "tuple[Callable[[str], Any], Callable[[Any], str]]":
             value, end = scan(text, 0)
         except StopIteration as stop:
             raise ValueError(f"not JSON at character {stop.value}") from None
+        except SystemError:
+            # What the C scanner does instead of raising an error class of a package that is not loaded.
+            raise ValueError("not JSON") from None
         if end != len(text):
             raise ValueError(f"not JSON: something follows the value at character {end}")
         return value

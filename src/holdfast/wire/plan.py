@@ -8,8 +8,6 @@ from holdfast.wire.jsonlite import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from holdfast.model.plan import Plan, WorkerPlan
 
 #: The keys of a worker's plan that take effect without a restart; the keeper and the watchdog
@@ -21,14 +19,22 @@ ADJUSTABLE = frozenset({
 _LOG_FIXED = "directory"
 
 
-def fingerprint(worker: "WorkerPlan", base_env: "Mapping[str, str]") -> int:
-    """Return a number that changes exactly when the worker has to be restarted for the new plan."""
-    fixed: dict[str, object] = {
-        k: v for k, v in worker.items() if k not in ADJUSTABLE and k != "log"
-    }
+def env_sum(plan: "Plan") -> int:
+    """Return a number that changes with the environment that all workers share."""
+    return crc32(dumps(sorted(plan["env"].items())).encode())
+
+
+def fingerprint(worker: "WorkerPlan", shared_env: int) -> int:
+    """Return a number that changes exactly when the worker has to be restarted for the new plan.
+
+    Args:
+        worker: Its entry in the plan.
+        shared_env: What :func:`env_sum` says of the plan.
+    """
+    fixed: dict[str, object] = {k: v for k, v in worker.items() if k not in ADJUSTABLE and k != "log"}
     log = worker["log"]
     fixed["log"] = log and log["directory"]
-    return crc32(dumps([sorted(fixed.items()), sorted(base_env.items())]).encode())
+    return crc32(dumps(sorted(fixed.items())).encode(), shared_env)
 
 
 def encode(plan: "Plan") -> bytes:
@@ -55,7 +61,17 @@ def decode(data: bytes, path: str) -> "Plan":
             "  holdfast up writes a new one"
         )
     checked: Plan = plan
+    _share(checked)
     return checked
+
+
+def _share(plan: "Plan") -> None:
+    """Let workers with equal settings hold the same object: a thousand workers are mostly alike."""
+    seen: dict[str, object] = {}
+    for worker in plan["workers"]:
+        entry: dict[str, object] = worker  # type: ignore[assignment]
+        for key in ("limits", "restart", "ready", "heartbeat", "stop", "env", "user"):
+            entry[key] = seen.setdefault(dumps(entry[key]), entry[key])
 
 
 def stub(name: str, directory: str) -> "WorkerPlan":
