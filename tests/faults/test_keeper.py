@@ -227,6 +227,7 @@ def test_listening_sockets_outlive_the_worker(node: Node, tmp_path: Path) -> Non
 
     first = visit()
     os.kill(first, signal.SIGSTOP)
+    wait_for(lambda: (r := procfs.reading(first)) and r.state == "T", "the server to stand still")
     with socket.create_connection(("127.0.0.1", port), timeout=10) as waiting:
         os.kill(first, signal.SIGKILL)
         assert int(waiting.recv(100)) not in (0, first)

@@ -391,6 +391,8 @@ def main(argv: "list[str]") -> int:
         again = launch.command("anchor", run_dir, "--subreaper")
         os.execv(again[0], again)
     os.chdir("/")
+    # Whatever descriptors a shell or a test runner left open would reach every worker.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     # Our own words go where the house's output goes, like those of the others; fd 1 stays the node's output.
     pipe = os.open(f"{run_dir}/{layout.fifo(layout.HOUSE_LOG, 'err')}", os.O_RDWR | os.O_CLOEXEC)
     os.dup2(pipe, 2)
