@@ -3,6 +3,7 @@
 import os
 import select
 
+from holdfast.keeper import orders, planning, starting
 from holdfast.linux import talk
 from holdfast.model.errors import HoldfastError
 from holdfast.wire import layout, message
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     import _socket
     from typing import Any
 
-    from holdfast.keeper.loop import Keeper
+    from holdfast.keeper.state import State
 
 _MAX_REQUEST = 1 << 20
 _MAX_CLIENTS = 64
@@ -30,12 +31,12 @@ class _Client:
 class Control:
     """Serves the socket within the keeper's own loop; never waits for a client."""
 
-    def __init__(self, keeper: "Keeper", run_dir: str, epoll: "select.epoll") -> None:
-        self._keeper = keeper
-        self._epoll = epoll
-        self._listener = talk.listen_stream(f"{run_dir}/{layout.socket('keeper')}")
+    def __init__(self, state: "State") -> None:
+        self._state = state
+        self._epoll = state.epoll
+        self._listener = talk.listen_stream(f"{state.run_dir}/{layout.socket('keeper')}")
         self._clients: dict[int, _Client] = {}
-        epoll.register(self._listener.fileno(), select.EPOLLIN)
+        self._epoll.register(self._listener.fileno(), select.EPOLLIN)
 
     def serve(self, descriptor: int, event: int) -> None:
         """Handle an event on one of our descriptors; others are ignored."""
@@ -103,39 +104,39 @@ class Control:
             return {"ok": False, "error": str(error)}
 
     def _do(self, request: "dict[str, Any]") -> "dict[str, Any]":
-        keeper, action = self._keeper, request.get("do")
+        state, action = self._state, request.get("do")
         if action == "status":
             return {
                 "pid": os.getpid(),
-                "node": keeper.plan["node"],
-                "digest": keeper.plan["digest"],
-                "ending": keeper.is_ending,
-                "workers": [kept.status() for kept in keeper.workers.values()],
+                "node": state.plan["node"],
+                "digest": state.plan["digest"],
+                "ending": state.is_ending,
+                "workers": [kept.status() for kept in state.workers.values()],
             }
         if action == "down":
-            keeper.down(by=str(request.get("by", "user")), force=bool(request.get("force")))
+            orders.down(state, by=str(request.get("by", "user")), force=bool(request.get("force")))
             return {}
-        if keeper.is_ending:
+        if state.is_ending:
             raise ValueError("the node is going down")
         if action == "apply":
-            return keeper.apply(str(request["plan"]))
+            return planning.apply(state, str(request["plan"]))
         if action not in ("start", "stop", "restart", "ready", "spare"):
             raise ValueError(f"there is no request {action!r}")
-        kept = keeper.workers.get(str(request.get("worker")))
+        kept = state.workers.get(str(request.get("worker")))
         if kept is None:
             raise ValueError(f'there is no worker "{request.get("worker")}"')
         by = str(request.get("by", "user"))
         if action == "start":
-            keeper.want(kept, up=True, by=by)
+            orders.want(state, kept, up=True, by=by)
         elif action == "stop":
-            keeper.want(kept, up=False, by=by)
+            orders.want(state, kept, up=False, by=by)
         elif action == "restart":
-            keeper.restart(
+            orders.restart(state,
                 kept, by=by, how=str(request.get("how", "term")), flag=str(request.get("flag") or ""),
                 incident=str(request.get("incident") or ""),
             )  # fmt: skip
         elif action == "spare":
-            keeper.restart(kept, by=by, how="kill")
+            orders.restart(state, kept, by=by, how="kill")
         else:
-            keeper.ready(kept, int(request["n"]))
+            starting.ready(state, kept, int(request["n"]))
         return {"state": kept.state}

@@ -1,0 +1,50 @@
+"""The node goes down: wave after wave, then nothing that carries its mark is left."""
+
+import os
+
+from holdfast.core import lifecycle, tree
+from holdfast.keeper import orders
+from holdfast.linux import procfs, talk
+from holdfast.linux import signals as signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from holdfast.keeper.state import State
+
+
+def go_down(state: "State") -> None:
+    """Stop the next wave; when nobody is left, tell the anchor."""
+    if not state.is_ending or state.end_told:
+        return
+    alive = [kept for kept in state.workers.values() if kept.life or kept.spare]
+    for wave in tree.stop_order([kept.plan for kept in state.workers.values()]):
+        members = [state.workers[name] for name in wave]
+        for kept in members:
+            kept.up = False
+            kept.due_s = 0.0
+            orders.end_spare(kept)
+            if kept.life is None and kept.state in (lifecycle.WAITING, lifecycle.BACKOFF):
+                orders.step(state, kept, lifecycle.WANT_DOWN)
+            elif kept.state in (lifecycle.STARTING, lifecycle.RUNNING):
+                orders.stop(state, kept, "down", "down")
+            elif kept.life is not None:
+                kept.after_stop = "down"
+        if any(kept.life or kept.spare for kept in members):
+            return
+    if not alive and not state.owed:
+        _sweep_node(state)
+        state.end_told = talk.tell(
+            state.run_dir, "anchor", {"do": "end", "status": state.end_status}
+        )
+
+
+def _sweep_node(state: "State") -> None:
+    """Nothing that carries the node's mark may outlive it."""
+    for pid in procfs.pids():
+        if procfs.environ(pid).get("HOLDFAST_NODE") == state.node and pid != os.getpid():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+    for kept in state.workers.values():
+        state.groups.remove(kept.name)

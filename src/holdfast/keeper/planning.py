@@ -1,0 +1,73 @@
+"""The plan as the keeper uses it, and how a new one replaces it while everything runs."""
+
+from holdfast.core import lifecycle
+from holdfast.keeper import orders
+from holdfast.keeper.kept import Kept
+from holdfast.linux import files, launch, talk
+from holdfast.wire import layout
+from holdfast.wire import plan as plan_format
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from holdfast.keeper.state import State
+
+
+def fit(state: "State", kept: Kept) -> None:
+    """Work out what depends on the plan alone."""
+    plan = kept.plan
+    kept.entry = plan_format.fingerprint(plan, state.env_sum)
+    if plan["log"]:
+        for stream in ("out", "err"):
+            launch.make_pipe(f"{state.run_dir}/{layout.fifo(plan['name'], stream)}")
+
+
+def tell_pipes(state: "State") -> None:
+    """Anchor and logger look at the pipes again."""
+    for role in ("anchor", "logger"):
+        talk.tell(state.run_dir, role, {"do": "fifos"})
+
+
+def apply(state: "State", path: str) -> "dict[str, Any]":
+    """Make a new plan the running one; only workers that it changes are touched."""
+    new = plan_format.decode(files.read(path), path)
+    files.write_atomic(f"{state.run_dir}/{layout.PLAN}", plan_format.encode(new))
+    state.plan = new
+    state.env_sum = plan_format.env_sum(new)
+    state.journal.add({"k": "plan", "digest": new["digest"]})
+    touched: dict[str, list[str]] = {"start": [], "stop": [], "restart": []}
+    wanted = {entry["name"]: entry for entry in new["workers"]}
+    for name, kept in list(state.workers.items()):
+        if name not in wanted:
+            touched["stop"].append(name)
+            orders.want(state, kept, up=False, by="plan", cause="apply")
+    for name, entry in wanted.items():
+        kept_before = state.workers.get(name)
+        if kept_before is None:
+            kept = state.workers[name] = Kept(entry)
+            fit(state, kept)
+            if entry["autostart"]:
+                touched["start"].append(name)
+                orders.want(state, kept, up=True, by="plan")
+            continue
+        old_entry = kept_before.entry
+        kept_before.plan = entry
+        fit(state, kept_before)
+        if kept_before.entry != old_entry and kept_before.up:
+            touched["restart"].append(name)
+            orders.drop_sockets(state, kept_before)
+            orders.end_spare(kept_before)
+            if kept_before.life:
+                orders.stop(state, kept_before, "apply", "restart")
+            else:
+                orders.step(state, kept_before, lifecycle.WANT_UP)
+    order = [entry["name"] for entry in new["workers"]]
+    state.workers = {
+        n: state.workers[n] for n in [*order, *(n for n in state.workers if n not in wanted)]
+    }
+    tell_pipes(state)
+    for role in ("watchdog", "logger"):
+        talk.tell(state.run_dir, role, {"do": "plan"})
+    state.house.say(f"plan {new['digest'][:12]} applied")
+    return touched

@@ -1,0 +1,185 @@
+"""A new keeper finds what a dead one left: running processes, ended ones, half-begun ones."""
+
+import os
+import select
+import time
+
+from holdfast.core import lifecycle
+from holdfast.keeper import deaths, orders, planning, starting
+from holdfast.keeper.adopt import find_unrecorded
+from holdfast.keeper.kept import Kept, Life
+from holdfast.linux import locks, pidfd, procfs, talk
+from holdfast.linux.house import inherited
+from holdfast.linux.spawn import FIRST_LISTEN_FD
+from holdfast.wire import layout
+from holdfast.wire import plan as plan_format
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from holdfast.keeper.journal import Open, Past
+    from holdfast.keeper.state import State
+
+
+def adopt(state: "State", past: "dict[str, Past]") -> int:
+    """Build the workers from plan and journal; return how many living processes were found."""
+    for entry in state.plan["workers"]:
+        kept = state.workers[entry["name"]] = Kept(entry)
+        planning.fit(state, kept)
+    unresolved = []
+    adopted = 0
+    for name, known in past.items():
+        found_here = state.workers.get(name)
+        if found_here is None:
+            if not known.lives:
+                continue
+            # Not in the plan any more: it is stopped as soon as it is adopted.
+            found_here = _orphan(state, name)
+        kept = found_here
+        kept.n, kept.restarts, kept.history = known.last_n, known.restarts, known.history
+        if known.up is not None:
+            kept.up, kept.by = known.up, known.by
+        for life in known.lives.values():
+            if life.pid:
+                adopted += _adopt_life(state, kept, life)
+            else:
+                unresolved.append((kept, life))
+    if unresolved:
+        adopted += _adopt_unrecorded(state, unresolved)
+    for kept in state.workers.values():
+        known_up = past.get(kept.name)
+        if known_up is None or known_up.up is None:
+            kept.up, kept.by = kept.plan["autostart"], "plan"
+        _rescue_sockets(state, kept)
+        _settle(state, kept)
+    return adopted
+
+
+def _rescue_sockets(state: "State", kept: Kept) -> None:
+    """Keeper and anchor died together: the worker itself is the last that holds its listening sockets."""
+    life = kept.life
+    for index, wanted in enumerate(kept.plan["listen"]):
+        key = f"listen.{kept.name}.{wanted['name']}"
+        if life is not None and life.descriptor >= 0 and key not in state.sockets:
+            descriptor = pidfd.copy_descriptor(life.descriptor, FIRST_LISTEN_FD + index)
+            if descriptor >= 0:
+                state.sockets[key] = descriptor
+                talk.tell(state.run_dir, "anchor", {"do": "hold", "name": key}, (descriptor,))
+
+
+def _settle(state: "State", kept: Kept) -> None:
+    """After adoption: start what is wanted and not there, stop what is there and not wanted, or outdated."""
+    if state.is_ending:
+        kept.up = False
+    if kept.life is None:
+        if kept.up:
+            orders.step(state, kept, lifecycle.WANT_UP)
+    elif not kept.up:
+        orders.stop(state, kept, "down" if state.is_ending else "stop", "down")
+    elif kept.life.entry != kept.entry:
+        orders.stop(state, kept, "apply", "restart")
+
+
+def _orphan(state: "State", name: str) -> Kept:
+    plan = plan_format.stub(name, "/")
+    kept = state.workers[name] = Kept(plan)
+    kept.up = False
+    return kept
+
+
+def _adopt_life(state: "State", kept: Kept, found: "Open") -> int:
+    life = Life(found.n, found.role)
+    life.pid, life.ticks, life.entry, life.is_ready = (
+        found.pid,
+        found.ticks,
+        found.entry,
+        found.ready,
+    )
+    life.started_mono_s, life.started_unix_s = found.started_mono_s, found.started_unix_s
+    life.is_ours = False
+    descriptor = pidfd.open_pid(found.pid)
+    reading = procfs.reading(found.pid) if descriptor >= 0 else None
+    if reading is None or reading.start_ticks != found.ticks:
+        pidfd.close(descriptor)
+        descriptor = -1
+    life.descriptor = descriptor
+    if found.role == "main":
+        kept.life = life
+        kept.state = (
+            lifecycle.RUNNING if starting.counts_as_ready(kept, life) else lifecycle.STARTING
+        )
+    elif descriptor < 0:
+        deaths.record_spare_death(state, kept, life, state.exits.status_of(life.pid, life.ticks))
+        return 0
+    else:
+        # It reads end-of-file where its go would have come from (the dead keeper held the other end)
+        # and ends; a fresh one is started below.
+        kept.spare = life
+    if descriptor >= 0:
+        state.lives[descriptor] = (kept, life)
+        state.epoll.register(descriptor, select.EPOLLIN)
+        return int(reading is not None and reading.state not in "ZX")
+    deaths.main_died(state, kept, life)
+    return 0
+
+
+def _adopt_unrecorded(state: "State", unresolved: "list[tuple[Kept, Open]]") -> int:
+    """Starts that were intended: did the dead keeper get as far as spawning them?"""
+    me = locks.holder(f"{state.run_dir}/{layout.lock('keeper')}")
+    found = find_unrecorded(state.node, {(kept.name, life.n) for kept, life in unresolved}, me)
+    adopted = 0
+    for kept, life in unresolved:
+        pid, ticks = found.get((kept.name, life.n), (0, 0))
+        if not pid:
+            known = {
+                (held.pid, held.ticks)
+                for k in state.workers.values()
+                for held in (k.life, k.spare)
+                if held
+            }
+            strangers = state.exits.strangers(known, life.intent_mono_s)
+            if len(unresolved) == 1 and len(strangers) == 1:
+                pid, ticks = strangers[0]  # it was spawned, and is dead already
+            else:
+                state.journal.add({"k": "void", "worker": kept.name, "n": life.n})
+                continue
+        life.pid, life.ticks = pid, ticks
+        life.started_unix_s = time.time()
+        life.entry = kept.entry
+        state.journal.add(orders.start_record(kept.name, life))
+        adopted += _adopt_life(state, kept, life)
+    return adopted
+
+
+def take_sockets(state: "State") -> None:
+    """Take over the listening sockets that the anchor kept for us."""
+    for name, descriptor in inherited().items():
+        if name.startswith("listen."):
+            state.sockets[name] = descriptor
+        else:
+            os.close(descriptor)
+
+
+def states(state: "State") -> "list[dict[str, Any]]":
+    """What a fresh journal has to say."""
+    records: list[dict[str, Any]] = []
+    for kept in state.workers.values():
+        records.append({
+            "k": "state", "worker": kept.name, "n": kept.n, "up": kept.up, "by": kept.by,
+            "restarts": kept.restarts, "history": kept.history.deaths, "short": kept.history.short_lives,
+        })  # fmt: skip
+        for life in (kept.life, kept.spare):
+            if life is not None:
+                start = orders.start_record(kept.name, life)
+                start["unix_s"] = life.started_unix_s
+                records.append(start)
+                if life.is_ready:
+                    records.append({"k": "ready", "worker": kept.name, "n": life.n})
+    for owed in state.owed:
+        start = orders.start_record(owed.kept.name, owed.life)
+        start["unix_s"] = owed.life.started_unix_s
+        records.append(start)
+    if state.is_ending:
+        records.append({"k": "down"})
+    return records
