@@ -299,11 +299,7 @@ def _event(case: Case, settings: Settings, look: str, n: int, now_s: float, allo
             return PERSISTS if now_s - case.sick_since_s >= patience_s else ""
         return STAYED_AWAY if well_s >= settings.verify_s else ""
     if case.phase == EVIDENCE:
-        if not case.captured and in_phase_s < settings.evidence_s:
-            return ""
-        if look != SICK or (n != case.n and settings.rungs):
-            return CAPTURED_GONE
-        return CAPTURED_SICK if settings.rungs else CAPTURED_LAST
+        return _captured(case, settings, look, n, in_phase_s)
     if case.phase == REMEDY:
         if case.accepted or (n != case.n and n):
             return ACCEPTED
@@ -313,6 +309,18 @@ def _event(case: Case, settings: Settings, look: str, n: int, now_s: float, allo
     if case.phase == VERIFY:
         return _verified(case, settings, look, well_s, in_phase_s)
     return STAYED_AWAY if well_s >= settings.verify_s else ""
+
+
+def _captured(case: Case, settings: Settings, look: str, n: int, in_phase_s: float) -> str:
+    if not case.captured and in_phase_s < settings.evidence_s:
+        return ""
+    if n != case.n and settings.rungs:
+        return CAPTURED_GONE  # another life: it died meanwhile
+    if look == UNKNOWN and in_phase_s < settings.evidence_s + ACT_S:
+        return ""  # a watchdog that has just come back has not looked yet
+    if look != SICK:
+        return CAPTURED_GONE
+    return CAPTURED_SICK if settings.rungs else CAPTURED_LAST
 
 
 def _verified(case: Case, settings: Settings, look: str, well_s: float, in_phase_s: float) -> str:

@@ -68,10 +68,18 @@ def _status_of(state: "State", life: Life) -> "int | None":
     return status
 
 
-def main_died(state: "State", kept: Kept, life: Life) -> None:
-    """Act on the death of the life that served."""
+def main_died(state: "State", kept: Kept, life: Life, *, is_final: bool = False) -> None:
+    """Act on the death of the life that served.
+
+    An adopted life is reaped by somebody else, who may tell its status a moment later. A restart does not wait for that,
+    unless it depends on it; ``is_final`` says that there is nothing more to wait for.
+    """
     now_s = time.monotonic()
     status = _status_of(state, life)
+    is_unknown = status is None and not life.is_ours
+    if is_unknown and not is_final and kept.plan["restart"]["policy"] == "on-failure":
+        state.unsure.append((kept, life, now_s + _STATUS_PATIENCE_S))
+        return
     cause = kept.cause if kept.state == lifecycle.STOPPING else "died"
     lived_s = max(0.0, now_s - life.started_mono_s)
     kept.kill_due_s = 0.0
@@ -107,15 +115,15 @@ def main_died(state: "State", kept: Kept, life: Life) -> None:
     record["deaths"] = len(kept.history.deaths)
     record["history"], record["short"] = kept.history.deaths, kept.history.short_lives
     record["restarts"] = kept.restarts
-    if status is None and not life.is_ours and life.descriptor >= 0:
-        # Somebody else reaps it and will tell in a moment; the restart does not wait for that.
+    if is_unknown and not is_final:
         state.owed.append(Owed(kept, life, record, now_s + _STATUS_PATIENCE_S))
         starting.promote(state, kept)
     else:
         _close_record(state, kept, life, record)
     _restart_group(state, kept, cause, str(record["next"]))
-    state.groups.kill(kept.name) if starting.is_grouped(kept) else None
-    if cause != "died":
+    if starting.is_grouped(kept):
+        state.groups.kill(kept.name)
+    if not state.is_ending and (cause != "died" or not life.is_ours):
         _sweep(state, kept, life)
     orders.forget_if_unplanned(state, kept)
 
@@ -156,8 +164,6 @@ def _restart_group(state: "State", dead: Kept, cause: str, following: str) -> No
 
 def _sweep(state: "State", kept: Kept, life: Life) -> None:
     """Kill what the worker left behind in other sessions: whoever carries its mark."""
-    if kept.plan["kind"] == "container" and kept.after_stop == "restart" and not state.is_ending:
-        return
     for pid in procfs.pids():
         env = procfs.environ(pid) if pid != life.pid else {}
         if env.get("HOLDFAST_NODE") == state.node and env.get("HOLDFAST_WORKER") == kept.name:
@@ -169,8 +175,23 @@ def _sweep(state: "State", kept: Kept, life: Life) -> None:
                     pass
 
 
+def earlier_died(state: "State", kept: Kept, life: Life) -> None:
+    """Put on record that a life before the last one ended: the keeper that saw it was killed before it could."""
+    record = {
+        "k": "exit", "worker": kept.name, "n": life.n, "role": "main", "pid": life.pid, "status": None,
+        "lived_s": round(max(0.0, time.monotonic() - life.started_mono_s), 4), "cause": "died", "next": "restart",
+        "delay_s": 0.0, "deaths": len(kept.history.deaths), "restarts": kept.restarts,
+    }  # fmt: skip
+    state.owed.append(Owed(kept, life, record, time.monotonic() + _STATUS_PATIENCE_S))
+
+
 def settle_owed(state: "State", now_s: float) -> None:
     """Close the records of lives whose status was still to come."""
+    for entry in state.unsure[:]:
+        kept, life, until_s = entry
+        if _status_of(state, life) is not None or now_s >= until_s:
+            state.unsure.remove(entry)
+            main_died(state, kept, life, is_final=True)
     for owed in state.owed[:]:
         status = _status_of(state, owed.life)
         if status is not None or now_s >= owed.until_s:

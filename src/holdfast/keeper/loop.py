@@ -76,7 +76,7 @@ class Keeper:
             for at in (kept.due_s, kept.kill_due_s, kept.spare_due_s)
             if at
         ]
-        if self.state.owed:
+        if self.state.owed or self.state.unsure:
             due.append(
                 now_s + 0.01
             )  # somebody else reaps it; there is nothing to wait on but the result
@@ -135,7 +135,7 @@ class Keeper:
                 orders.kill_life(kept, kept.life)
             if kept.spare_due_s and kept.spare_due_s <= now_s:
                 starting.start_spare(self.state, kept)
-        if self.state.owed:
+        if self.state.owed or self.state.unsure:
             deaths.settle_owed(self.state, now_s)
 
 

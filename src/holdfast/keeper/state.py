@@ -47,6 +47,7 @@ class State:
         self.waiting: dict[str, None] = {}  # names that may be due to start, in order
         self.lives: dict[int, tuple[Kept, Life]] = {}  # by pidfd
         self.owed: list[Owed] = []
+        self.unsure: list[tuple[Kept, Life, float]] = []  # dead; what follows depends on the status
         self.sockets: dict[str, int] = {}  # listening sockets, by "listen.WORKER.NAME"
         self.exits = ExitBook(f"{run_dir}/{layout.EXITS}")
         self.groups = cgroup.Groups(self.node)

@@ -9,6 +9,7 @@ from holdfast.keeper import deaths, orders, planning, starting
 from holdfast.keeper.adopt import find_unrecorded
 from holdfast.keeper.kept import Kept, Life
 from holdfast.linux import locks, pidfd, procfs, talk
+from holdfast.linux import signals as signal
 from holdfast.linux.house import inherited
 from holdfast.linux.spawn import FIRST_LISTEN_FD
 from holdfast.wire import layout
@@ -27,26 +28,23 @@ def adopt(state: "State", past: "dict[str, Past]") -> int:
     for entry in state.plan["workers"]:
         kept = state.workers[entry["name"]] = Kept(entry)
         planning.fit(state, kept)
-    unresolved = []
-    adopted = 0
+    found: list[tuple[Kept, Past]] = []
     for name, known in past.items():
-        found_here = state.workers.get(name)
-        if found_here is None:
+        known_here = state.workers.get(name)
+        if known_here is None:
             if not known.lives:
                 continue
             # Not in the plan any more: it is stopped as soon as it is adopted.
-            found_here = _orphan(state, name)
-        kept = found_here
+            known_here = _orphan(state, name)
+        kept = known_here
         kept.n, kept.restarts, kept.history = known.last_n, known.restarts, known.history
         if known.up is not None:
             kept.up, kept.by = known.up, known.by
-        for life in known.lives.values():
-            if life.pid:
-                adopted += _adopt_life(state, kept, life)
-            else:
-                unresolved.append((kept, life))
-    if unresolved:
-        adopted += _adopt_unrecorded(state, unresolved)
+        found.append((kept, known))
+    _resolve_intents(state, found)
+    adopted = 0
+    for kept, known in found:
+        adopted += _adopt_lives(state, kept, known)
     for kept in state.workers.values():
         known_up = past.get(kept.name)
         if known_up is None or known_up.up is None:
@@ -88,7 +86,22 @@ def _orphan(state: "State", name: str) -> Kept:
     return kept
 
 
-def _adopt_life(state: "State", kept: Kept, found: "Open") -> int:
+def _adopt_lives(state: "State", kept: Kept, known: "Past") -> int:
+    """Take over the lives of one worker; return how many of them are alive.
+
+    More than one that served can be open: the end of the earlier ones was seen, and a later one begun, but the
+    keeper was killed while it still waited for somebody to tell their exit status. Only the last is the worker.
+    """
+    lives = sorted(known.lives.values(), key=lambda life: life.n)
+    mains = [life for life in lives if life.role == "main"]
+    for life in mains[:-1]:
+        _close_earlier(state, kept, life)
+    adopted = sum(_adopt_spare(state, kept, life) for life in lives if life.role != "main")
+    return adopted + (_adopt_main(state, kept, mains[-1]) if mains else 0)
+
+
+def _open_life(found: "Open") -> Life:
+    """Return the life that the journal tells of, with a descriptor if its process is still there."""
     life = Life(found.n, found.role)
     life.pid, life.ticks, life.entry, life.is_ready = (
         found.pid,
@@ -104,52 +117,68 @@ def _adopt_life(state: "State", kept: Kept, found: "Open") -> int:
         pidfd.close(descriptor)
         descriptor = -1
     life.descriptor = descriptor
-    if found.role == "main":
-        kept.life = life
-        kept.state = (
-            lifecycle.RUNNING if starting.counts_as_ready(kept, life) else lifecycle.STARTING
-        )
-    elif descriptor < 0:
+    return life
+
+
+def _close_earlier(state: "State", kept: Kept, found: "Open") -> None:
+    life = _open_life(found)
+    # It cannot be alive, since a later one was begun; if ever it were, two would serve at once.
+    pidfd.send(life.descriptor, signal.SIGKILL)
+    deaths.earlier_died(state, kept, life)
+
+
+def _adopt_main(state: "State", kept: Kept, found: "Open") -> int:
+    life = _open_life(found)
+    kept.life = life
+    kept.state = lifecycle.RUNNING if starting.counts_as_ready(kept, life) else lifecycle.STARTING
+    if life.descriptor < 0:
+        deaths.main_died(state, kept, life)
+        return 0
+    state.lives[life.descriptor] = (kept, life)
+    state.epoll.register(life.descriptor, select.EPOLLIN)
+    return 1
+
+
+def _adopt_spare(state: "State", kept: Kept, found: "Open") -> int:
+    life = _open_life(found)
+    if life.descriptor < 0:
         deaths.record_spare_death(state, kept, life, state.exits.status_of(life.pid, life.ticks))
         return 0
-    else:
-        # It reads end-of-file where its go would have come from (the dead keeper held the other end)
-        # and ends; a fresh one is started below.
-        kept.spare = life
-    if descriptor >= 0:
-        state.lives[descriptor] = (kept, life)
-        state.epoll.register(descriptor, select.EPOLLIN)
-        return int(reading is not None and reading.state not in "ZX")
-    deaths.main_died(state, kept, life)
-    return 0
+    # It reads end-of-file where its go would have come from (the dead keeper held the other end)
+    # and ends; a fresh one is started then.
+    kept.spare = life
+    state.lives[life.descriptor] = (kept, life)
+    state.epoll.register(life.descriptor, select.EPOLLIN)
+    return 1
 
 
-def _adopt_unrecorded(state: "State", unresolved: "list[tuple[Kept, Open]]") -> int:
+def _resolve_intents(state: "State", found: "list[tuple[Kept, Past]]") -> None:
     """Starts that were intended: did the dead keeper get as far as spawning them?"""
+    unresolved = [
+        (kept, known, life)
+        for kept, known in found
+        for life in list(known.lives.values())
+        if not life.pid
+    ]
+    if not unresolved:
+        return
     me = locks.holder(f"{state.run_dir}/{layout.lock('keeper')}")
-    found = find_unrecorded(state.node, {(kept.name, life.n) for kept, life in unresolved}, me)
-    adopted = 0
-    for kept, life in unresolved:
-        pid, ticks = found.get((kept.name, life.n), (0, 0))
+    there = find_unrecorded(state.node, {(kept.name, life.n) for kept, _, life in unresolved}, me)
+    recorded = {(life.pid, life.ticks) for _, known in found for life in known.lives.values()}
+    for kept, known, life in unresolved:
+        pid, ticks = there.get((kept.name, life.n), (0, 0))
         if not pid:
-            known = {
-                (held.pid, held.ticks)
-                for k in state.workers.values()
-                for held in (k.life, k.spare)
-                if held
-            }
-            strangers = state.exits.strangers(known, life.intent_mono_s)
+            strangers = state.exits.strangers(recorded, life.intent_mono_s)
             if len(unresolved) == 1 and len(strangers) == 1:
                 pid, ticks = strangers[0]  # it was spawned, and is dead already
             else:
                 state.journal.add({"k": "void", "worker": kept.name, "n": life.n})
+                del known.lives[life.n]
                 continue
         life.pid, life.ticks = pid, ticks
         life.started_unix_s = time.time()
         life.entry = kept.entry
         state.journal.add(orders.start_record(kept.name, life))
-        adopted += _adopt_life(state, kept, life)
-    return adopted
 
 
 def take_sockets(state: "State") -> None:

@@ -7,7 +7,7 @@ must not be the load it warns of.
 
 FIRST_S, LONGEST_S, GROWTH = 0.01, 0.25, 1.6
 #: Share of one processor that sampling may cost.
-BUDGET = 0.001
+BUDGET = 0.0008
 
 
 def next_try_s(last_s: float) -> float:

@@ -19,9 +19,27 @@ def own_lag_s(planned_s: float, now_s: float) -> float:
     return late_s if late_s > LATE_S else 0.0
 
 
-def waited_s(before_ns: int, after_ns: int, between_s: float) -> float:
-    """Return how much of ``between_s`` a process waited for a processor, from two readings of schedstat."""
-    return min(max(0.0, (after_ns - before_ns) / 1e9), max(0.0, between_s))
+class Turn:
+    """What the kernel says about one thread's turns on a processor, at one moment."""
+
+    __slots__ = ("is_runnable", "ran_ns", "waited_ns")
+
+    def __init__(self, ran_ns: int, waited_ns: int, *, is_runnable: bool) -> None:
+        self.ran_ns = ran_ns
+        self.waited_ns = waited_ns
+        self.is_runnable = is_runnable
+
+
+def waited_s(before: Turn, after: Turn, between_s: float) -> float:
+    """Return how much of ``between_s`` a thread waited for a processor.
+
+    The kernel adds a wait to its account only when it is over. One that still lasts (seconds, on a crowded box) shows
+    as a thread that is runnable at both moments and did not run in between.
+    """
+    waited = (after.waited_ns - before.waited_ns) / 1e9
+    if before.is_runnable and after.is_runnable:
+        waited = max(waited, between_s - (after.ran_ns - before.ran_ns) / 1e9)
+    return min(max(0.0, waited), max(0.0, between_s))
 
 
 def box_starved(silent: int, watched: int, runnable: float, processors: int) -> bool:

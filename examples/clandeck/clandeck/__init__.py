@@ -1,0 +1,1 @@
+"""Clandeck: a board of cards that everybody online moves at the same time. Six components."""

@@ -1,0 +1,160 @@
+"""Which node does this command mean, and is it running?
+
+``--state`` names it directly, ``--config`` by its file, otherwise the nearest ``holdfast.toml`` upwards from
+the current directory does, as with git. A configuration that is broken at the moment still leads to its running
+node: a person who has just made a mistake in it needs `status` most. Leaves out checking the file (config).
+"""
+
+import os
+
+from holdfast.linux import locks, places
+from holdfast.model.errors import NotRunning, StateError, UsageError
+from holdfast.wire import layout
+from holdfast.wire.jsonlite import loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any
+
+CONFIG_NAME = "holdfast.toml"
+STATE_NAME = ".holdfast"
+
+
+class Place:
+    """A node's directories; ``config`` is empty when only the state directory is known."""
+
+    __slots__ = ("config", "run_dir", "state_dir")
+
+    def __init__(self, state_dir: str, config: str) -> None:
+        self.state_dir = os.path.abspath(state_dir)
+        self.run_dir = places.run_dir_for(self.state_dir)
+        self.config = config
+
+
+def find(args: "Namespace") -> Place:
+    """Return the node that is meant.
+
+    Raises:
+        UsageError: There is no configuration file here, or not where the user said.
+    """
+    if args.state:
+        if not os.path.isdir(args.state):
+            msg = f"--state: {args.state}: there is no such directory"
+            raise UsageError(msg)
+        return Place(args.state, args.config or "")
+    config = find_config(args.config)
+    if config:
+        return Place(state_dir_of(config), config)
+    msg = (
+        f"there is no {CONFIG_NAME} in {os.getcwd()} or above it\n"
+        "  make one:      holdfast init\n"
+        "  or name it:    holdfast -c PATH …   (or the state directory: --state DIR)"
+    )
+    raise UsageError(msg)
+
+
+def find_config(given: "str | None") -> str:
+    """Return the absolute path of the configuration file: the given one, or the nearest upwards; "" when there is none.
+
+    Raises:
+        UsageError: The given one does not exist.
+    """
+    if given:
+        path = os.path.join(given, CONFIG_NAME) if os.path.isdir(given) else given
+        if not os.path.exists(path):
+            msg = f"{path}: there is no such file"
+            raise UsageError(msg)
+        return os.path.abspath(path)
+    directory = os.getcwd()
+    while True:
+        path = os.path.join(directory, CONFIG_NAME)
+        if os.path.isfile(path):
+            return path
+        parent = os.path.dirname(directory)
+        if parent == directory:
+            return ""
+        directory = parent
+
+
+def state_dir_of(config: str) -> str:
+    """Return the state directory that a configuration file names, or the usual one beside it.
+
+    Only looks at ``node.state_dir``: a mistake anywhere else in the file does not stand in the way.
+    """
+    usual = os.path.join(os.path.dirname(config), STATE_NAME)
+    named = _named_state_dir(config)
+    return os.path.join(os.path.dirname(config), os.path.expanduser(named)) if named else usual
+
+
+def _named_state_dir(config: str) -> str:
+    try:
+        with open(config, "rb") as file:
+            text = file.read()
+    except OSError:
+        return ""
+    # tomllib costs 15 ms: most files do not name a state directory.
+    if b"state_dir" not in text:
+        return ""
+    import tomllib
+
+    try:
+        node = tomllib.loads(text.decode("utf-8", "replace")).get("node", {})
+    except tomllib.TOMLDecodeError:
+        return ""
+    named = node.get("state_dir", "") if isinstance(node, dict) else ""
+    return _expand(named) if isinstance(named, str) else ""
+
+
+def _expand(text: str) -> str:
+    # ${NAME} only, as in the configuration language; a full check is the config room's.
+    return os.path.expandvars(text) if "${" in text else text
+
+
+def running_roles(place: Place) -> "dict[str, int]":
+    """Return role -> pid of the house processes that are there (0: missing)."""
+    return {role: locks.holder(f"{place.run_dir}/{layout.lock(role)}") for role in layout.ROLES}
+
+
+def node_pid(place: Place) -> int:
+    """Return the pid of a process of the running node, the anchor's where there is one; 0 when none runs.
+
+    Any survivor brings the whole house back, so one of the four is enough to call it running.
+    """
+    anchor = locks.holder(f"{place.state_dir}/{layout.NODE_LOCK}")
+    if anchor:
+        return anchor
+    return next((pid for pid in running_roles(place).values() if pid), 0)
+
+
+def need_running(place: Place) -> None:
+    """Pass only when the node runs.
+
+    Raises:
+        NotRunning: Nobody holds its locks.
+    """
+    if not node_pid(place):
+        msg = f"no node is running on {place.state_dir}\n  start it:  holdfast up"
+        raise NotRunning(msg)
+
+
+def read_plan(place: Place) -> "dict[str, Any]":
+    """Return the plan that runs, or the last one that ran; empty when there never was one.
+
+    Raises:
+        StateError: It is not readable as what it has to be.
+    """
+    for path in (f"{place.run_dir}/{layout.PLAN}", f"{place.state_dir}/{layout.PLAN}"):
+        try:
+            with open(path, encoding="utf-8") as file:
+                plan = loads(file.read())
+        except FileNotFoundError:
+            continue
+        except (ValueError, UnicodeDecodeError) as error:
+            msg = f"{path}: not a plan: {error}\n  write it anew:  holdfast apply   (or remove it and `holdfast up`)"
+            raise StateError(msg) from None
+        if type(plan) is not dict or type(plan.get("workers")) is not list:
+            msg = f"{path}: not a plan\n  write it anew:  holdfast apply   (or remove it and `holdfast up`)"
+            raise StateError(msg)
+        return plan
+    return {}

@@ -1,0 +1,327 @@
+"""What plan follows from what the files say?
+
+Finds what contradicts itself across tables: names that nobody has, circles, components in two places; and puts the
+workers in start order. What follows within one worker is :mod:`holdfast.config.worker`'s, what a single value may be
+:mod:`holdfast.config.kinds`'.
+"""
+
+import os
+from binascii import crc32
+from collections.abc import Iterable, Mapping
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Any
+
+from holdfast.config import definitions as d
+from holdfast.config.joined import Config, Entry
+from holdfast.config.machine import absolute, passed_on
+from holdfast.config.problems import Document, Problems
+from holdfast.config.reading import shown_path
+from holdfast.config.worker import Job, Node
+from holdfast.model.plan import PLAN_FORMAT
+from holdfast.wire import layout
+from holdfast.wire.jsonlite import dumps
+
+if TYPE_CHECKING:
+    from holdfast.model.plan import ComponentPlan, GroupPlan, LogPolicy, Plan, WorkerPlan
+
+
+def compile_plan(
+    documents: list[Document], environ: Mapping[str, str], problems: Problems
+) -> "Plan":
+    """Return the plan; where problems were noted it is good for nothing."""
+    return _Compiler(Config(documents, problems), environ, problems).plan()
+
+
+class _Compiler:
+    def __init__(self, config: Config, environ: Mapping[str, str], problems: Problems) -> None:
+        self.config = config
+        self.problems = problems
+        self.homes: dict[str, str] = {}  # component -> worker
+        node = config.node
+        base = node.where.document.directory
+        state_dir = d.NODE.filled(node.given)["state_dir"]
+        self.state_dir = absolute(_directory_of(node, "state_dir", base), state_dir)
+        passed_env = passed_on(environ, node.given.get("env_pass", ["*"]))
+        self.node = Node(config.defaults, node.given.get("env", {}), passed_env, problems)
+
+    def plan(self) -> "Plan":
+        config, given = self.config, d.NODE.filled(self.config.node.given)
+        self._check_state_dir()
+        self._place_components()
+        self._check_names()
+        order = self._start_order()
+        workers = [self._worker(name, config.workers[name]) for name in order]
+        if not config.workers and not self.problems:
+            self.problems.add_whole(
+                config.main.file,
+                "there is nothing to run: no worker and no component",
+                "an example:  holdfast init",
+            )
+        plan: Plan = {
+            "format": PLAN_FORMAT,
+            "node": given.get("name") or self.node.machine.name(),
+            "config": config.main.path,
+            "state_dir": self.state_dir,
+            "digest": "",
+            "drills": given["drills"],
+            "env": self.node.passed_env,
+            "workers": workers,
+            "groups": self._groups(order),
+            "watch": {
+                "evidence_budget_s": given["evidence_budget"],
+                "sample_s": given["sample"],
+                "disk_min_share": given["disk_min_share"],
+                "verify_s": given["verify"],
+                "house_timeout_s": given["house_timeout"],
+                "objectives": given.get("objectives", {}),
+            },
+            "house_log": self._log_policy(given.get("log", {}), layout.HOUSE_LOG),
+        }
+        return plan if self.problems else with_digest(plan)
+
+    # -- names and order ---------------------------------------------------------------------------
+
+    def _place_components(self) -> None:
+        config, problems = self.config, self.problems
+        for name, entry in config.workers.items():
+            for at, component in enumerate(entry.given.get("components", ())):
+                where = entry.where.at("components").at(at)
+                if component not in config.components:
+                    says = f'there is no component "{component}"'
+                    problems.add(
+                        where, says, *self._meant(component, config.components, "component")
+                    )
+                elif component in self.homes and self.homes[component] != name:
+                    problems.add(
+                        where,
+                        f'the component "{component}" is in the worker "{self.homes[component]}" already',
+                        "a component lives in one worker; for a second one give it a second [component.NAME]",
+                    )
+                else:
+                    self.homes[component] = name
+        for name, entry in config.components.items():
+            if name in self.homes or entry.is_broken:
+                continue
+            other = config.workers.get(name)
+            if other is None:
+                config.workers[name] = Entry({"components": [name]}, {}, entry.where)
+            elif "components" not in other.raw or "components" in other.given:
+                problems.add(
+                    entry.where,
+                    f'no worker has this component, and a worker of its own cannot be called "{name}": there is one',
+                    f"add it to the `components` of a worker, or rename [worker.{name}]",
+                    of_key=True,
+                )
+
+    def _check_names(self) -> None:
+        config, problems = self.config, self.problems
+        for table in (config.workers, config.groups):
+            entry = table.get(layout.HOUSE_LOG)
+            if entry is not None:
+                says = f'the name "{layout.HOUSE_LOG}" is taken: it stands for Holdfast itself'
+                problems.add(entry.where, says, "choose another name", of_key=True)
+        for name, entry in config.groups.items():
+            if name in config.workers:
+                says = f'"{name}" is the name of a worker, too; one word cannot mean both'
+                problems.add(entry.where, says, "rename one of them", of_key=True)
+
+    def _meant(self, name: str, known: Iterable[str], title: str) -> list[str]:
+        config = self.config
+        if title == "worker" and name in config.components:
+            return [f'"{name}" is a component; it is in the worker "{self.homes.get(name, name)}"']
+        if title == "worker" and name in config.groups:
+            return [f'"{name}" is a group; name its workers']
+        names = list(known)
+        guess = self.problems.similar(name, names)
+        if guess:
+            return [guess]
+        return (
+            ["there are: " + ", ".join(names[:12]) + (", …" if len(names) > 12 else "")]
+            if names
+            else []
+        )
+
+    def _start_order(self) -> list[str]:
+        workers = self.config.workers
+        names = list(workers)
+        number = {name: at for at, name in enumerate(names)}
+        waits_for: dict[str, set[str]] = {}
+        followers: dict[str, list[str]] = {name: [] for name in names}
+        for name, entry in workers.items():
+            waits_for[name] = set()
+            for key in ("after", "requires"):
+                for at, other in enumerate(entry.given.get(key, ())):
+                    where = entry.where.at(key).at(at)
+                    if other == name:
+                        self.problems.add(where, "a worker cannot wait for itself")
+                    elif other not in workers:
+                        meant = self._meant(other, names, "worker")
+                        self.problems.add(where, f'there is no worker "{other}"', *meant)
+                    elif other not in waits_for[name]:
+                        waits_for[name].add(other)
+                        followers[other].append(name)
+        left = {name: len(others) for name, others in waits_for.items()}
+        # In the order of the file as far as it can be: a person finds their own order again.
+        free = [number[name] for name in names if not left[name]]
+        heapify(free)
+        order = []
+        while free:
+            name = names[heappop(free)]
+            order.append(name)
+            for follower in followers[name]:
+                left[follower] -= 1
+                if not left[follower]:
+                    heappush(free, number[follower])
+        if len(order) < len(names):
+            self._circles(
+                {
+                    name: sorted(waits_for[name], key=number.__getitem__)
+                    for name in names
+                    if left[name]
+                }
+            )
+            order += [name for name in names if left[name]]
+        return order
+
+    def _circles(self, waits_for: dict[str, list[str]]) -> None:
+        done: set[str] = set()
+        for first in waits_for:
+            path: list[str] = []
+            name = first
+            while name not in done and name not in path:
+                path.append(name)
+                # Each of them waits for another one of them: that is why they were left over.
+                name = next((n for n in waits_for[name] if n in waits_for), name)
+            if name not in done and name in path:
+                circle = path[path.index(name) :]
+                entry = self.config.workers[circle[0]]
+                key = (
+                    "after"
+                    if circle[1 % len(circle)] in entry.given.get("after", ())
+                    else "requires"
+                )
+                shown = [*circle[:8], "…"] if len(circle) > 8 else circle
+                says = "these wait for each other in a circle: " + " -> ".join([*shown, circle[0]])
+                self.problems.add(
+                    entry.where.at(key),
+                    says,
+                    "none of them could ever start; take out one of the arrows",
+                )
+            done.update(path)
+
+    def _groups(self, order: list[str]) -> "list[GroupPlan]":
+        number = {name: at for at, name in enumerate(order)}
+        groups: list[GroupPlan] = []
+        member_of: dict[str, str] = {}
+        for name, entry in self.config.groups.items():
+            given = d.GROUP.filled(entry.given)
+            members = []
+            for at, worker in enumerate(given.get("workers", ())):
+                where = entry.where.at("workers").at(at)
+                if worker not in number:
+                    self.problems.add(
+                        where,
+                        f'there is no worker "{worker}"',
+                        *self._meant(worker, order, "worker"),
+                    )
+                elif worker in member_of:
+                    says = f'the worker "{worker}" is in the group "{member_of[worker]}" already'
+                    self.problems.add(where, says, "a worker is in one group at most")
+                else:
+                    member_of[worker] = name
+                    members.append(worker)
+            if given["strategy"] == "rest_for_one":
+                self._check_listed_order(entry, members)
+            else:
+                members.sort(key=number.__getitem__)
+            groups.append({"name": name, "strategy": given["strategy"], "workers": members})
+        return groups
+
+    def _check_listed_order(self, entry: Entry, members: list[str]) -> None:
+        for at, worker in enumerate(members):
+            given = self.config.workers[worker].given
+            for later in members[at + 1 :]:
+                if later in given.get("after", ()) or later in given.get("requires", ()):
+                    says = f'"{worker}" stands before "{later}", but starts after it'
+                    self.problems.add(entry.where.at("workers"), says, "list them in start order")
+
+    # -- one worker --------------------------------------------------------------------------------
+
+    def _worker(self, name: str, entry: Entry) -> "WorkerPlan":
+        job = Job(name, entry, self.node)
+        given = job.given
+        env = job.environment()
+        directory = job.directory()
+        user = job.user(env)
+        argv = job.argv(env, directory)
+        log = given.get("log", {})
+        has_log = "none" not in log
+        faulthandler = given.get("faulthandler")
+        if faulthandler is None:
+            faulthandler = job.is_container or self.node.machine.is_python_program(
+                argv[0] if argv else ""
+            )
+        return {
+            "name": name,
+            "kind": "container" if job.is_container else "guest",
+            "argv": argv,
+            "env": dict(sorted(env.items())),
+            "directory": directory,
+            "user": user,
+            "umask": given.get("umask"),
+            "limits": job.limits(),
+            "restart": job.restart(),
+            "after": given.get("after", []),
+            "requires": given.get("requires", []),
+            "ready": job.ready(env, directory, has_log=has_log),
+            "heartbeat": job.heartbeat(env, directory),
+            "stop": job.stop(),
+            "crash_only": given["crash_only"],
+            "spare": given["spare"],
+            "autostart": given["autostart"],
+            "essential": given["essential"],
+            "log": self._log_policy(log, name) if has_log else None,
+            "listen": job.listen(directory),
+            "components": [self._component(component) for component in given.get("components", ())],
+            "faulthandler": faulthandler,
+        }
+
+    def _component(self, name: str) -> "ComponentPlan":
+        entry = self.config.components.get(name)
+        given = entry.given if entry else {}
+        return {"name": name, "use": given.get("use", ""), "settings": given.get("settings", {})}
+
+    def _log_policy(self, given: Mapping[str, Any], name: str) -> "LogPolicy":
+        full = d.LOG.filled(given)
+        return {
+            "max_bytes": full["max_size"],
+            "max_age_s": full["max_age"],
+            "keep": full["keep"],
+            "compress": full["compress"],
+            "directory": f"{self.state_dir}/{layout.LOGS}/{name}",
+        }
+
+    def _check_state_dir(self) -> None:
+        path = self.state_dir
+        while path and not os.path.lexists(path):
+            path = os.path.dirname(path)
+        if not os.path.isdir(path):
+            where = self.config.node.where.at("state_dir")
+            self.problems.add(
+                where,
+                f"{shown_path(path)} is not a directory",
+                "remove it, or choose another place",
+            )
+
+
+def _directory_of(entry: Entry, key: str, base: str) -> str:
+    return entry.where.document.directory if key in entry.raw else base
+
+
+def with_digest(plan: "Plan") -> "Plan":
+    """Return the plan under the name that follows from its content."""
+    plan["digest"] = ""
+    data = dumps(plan).encode()
+    # Two checksums of 32 bits: it has to tell one plan from the next, which is not worth 3 MB of OpenSSL.
+    plan["digest"] = f"{crc32(data):08x}{crc32(data[::-1], 0x5EED):08x}"
+    return plan

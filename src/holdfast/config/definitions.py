@@ -1,0 +1,332 @@
+"""Which tables and keys does a ``holdfast.toml`` have? The one definition.
+
+Checking, defaults, the JSON Schema (:mod:`holdfast.config.schema`) and the reference in docs/reference are all made
+from here. A key that is missing here does not exist; a default stands nowhere else; it is
+written as a person would write it, and parsed by the same code.
+"""
+
+from typing import Any
+
+from holdfast.config.kinds import (
+    BAD,
+    NAME,
+    NAME_WORDS,
+    Address,
+    Boolean,
+    Choice,
+    Command,
+    Cpu,
+    Duration,
+    Endpoint,
+    Integer,
+    Kind,
+    Lost,
+    NameText,
+    Number,
+    Off,
+    PathText,
+    Signal,
+    Size,
+    Text,
+    Umask,
+    Url,
+)
+from holdfast.config.problems import Problems, Where, quoted, shown
+from holdfast.config.tables import (
+    DurationsByName,
+    Either,
+    Environment,
+    Key,
+    ListOf,
+    Settings,
+    Short,
+    Table,
+)
+
+RESTART = Table(
+    "restart policy",
+    "When a dead worker is started again. The first death after a healthy life restarts at once.",
+    Key("policy", Choice("always", "on-failure", "never"), "Which ends are answered with a new start.",
+        default="always", also=("autorestart", "mode"), example='"on-failure"'),
+    Key("limit", Integer(0, 1_000_000), "So many deaths within the window are answered promptly; 0 means no limit.",
+        default=5, also=("max_retries", "startretries", "intensity", "max_restarts"), example="5"),
+    Key("window", Duration(), "The window in which deaths are counted.", default="60s", also=("period", "interval"), example='"60s"'),
+    Key("after_limit", Choice("slow", "down"),
+        "Beyond the limit: keep trying, once every delay_max, or leave it down.", default="slow"),
+    Key("delay", Duration(zero=True), "The first delay, after two short lives in a row; it doubles from there.",
+        default="100ms", also=("backoff",), example='"100ms"'),
+    Key("delay_max", Duration(zero=True), "The longest delay.", default="30s", also=("max_delay", "max_backoff")),
+    Key("jitter", Number(0, 1), "The share of a delay that is drawn at random, so that many workers do not come back in step.",
+        default=0.2),
+    Key("healthy", Duration(zero=True), "A life this long counts as good: the next death restarts at once.",
+        default="1s", also=("startsecs", "min_uptime")),
+)  # fmt: skip
+
+_TARGETS = (
+    Key("tcp", Endpoint(), "It accepts a connection here; a bare port is one of 127.0.0.1.", also=("port",), example="6390"),
+    Key("unix", PathText(), "It accepts a connection on this Unix socket.", also=("socket",), example='"run/app.sock"'),
+    Key("http", Url(), "It answers a GET of this address with a status below 400.", also=("url",),
+        example='"http://127.0.0.1:8080/health"'),
+    Key("file", PathText(), "This file exists (ready), or is touched again and again (heartbeat).", also=("path",), example='"run/ready"'),
+    Key("notify", Boolean(), "It says so itself by sd_notify (READY=1, WATCHDOG=1).", also=("sd_notify",), example="true"),
+    Key("exec", Command(), "This command ends with status 0.", also=("command", "cmd", "test"), example='["redis-cli", "ping"]'),
+    Key("log", Text(), "A line of its output matches this regular expression.", also=("line", "pattern"), example='"listening on"'),
+    Key("pulse", Boolean(), "Its pulse says so (containers).", example="true"),
+)  # fmt: skip
+_BY_NAME = {key.name: key for key in _TARGETS}
+READY_KINDS = tuple(_BY_NAME)
+HEARTBEAT_KINDS = ("pulse", "file", "notify", "http", "exec", "tcp")
+#: The ones that the watchdog asks for; the others come by themselves.
+PROBES = ("http", "exec", "tcp")
+
+READY = Table(
+    "ready check",
+    "How Holdfast learns that a worker can serve. Exactly one of the first keys, and a timeout.",
+    *_TARGETS,
+    Key("timeout", Duration(), "Not ready after this long: the start has failed.", default="60s",
+        also=("start_timeout", "timeout_s"), example='"30s"'),
+    choose=READY_KINDS,
+)  # fmt: skip
+
+HEARTBEAT = Table(
+    "heartbeat",
+    "How Holdfast learns that a worker still serves. Exactly one of the first keys, and the times.",
+    *(_BY_NAME[name] for name in HEARTBEAT_KINDS),
+    Key("period", Duration(), "How often a probe runs (http, exec, tcp).", default="5s", also=("interval", "every"), example='"5s"'),
+    Key("timeout", Duration(), "Silent for this long: flagged, and remedied.",
+        default_words='"5s" for a pulse, "30s" for everything else', also=("timeout_s", "watchdog_sec"), example='"30s"'),
+    choose=HEARTBEAT_KINDS,
+)  # fmt: skip
+#: Default of heartbeat.timeout by kind, in seconds; a pulse beats ten times a second, others rarely.
+HEARTBEAT_TIMEOUT_S = {"pulse": 5.0}
+HEARTBEAT_TIMEOUT_OTHERS_S = 30.0
+
+STOP = Table(
+    "stopping",
+    "How a worker is asked to end before it is killed.",
+    Key("signal", Signal(), "The signal that asks it to end.", default="TERM", also=("stopsignal", "kill_signal"), example='"TERM"'),
+    Key("grace", Duration(zero=True), "How long it may take before it is killed.", default="10s",
+        also=("stopwaitsecs", "timeout", "kill_timeout", "graceful_timeout"), example='"10s"'),
+)  # fmt: skip
+
+LOG = Table(
+    "log",
+    "How much output is kept. It stands in STATE/logs/WORKER.",
+    Key("max_size", Size(4096, "4 KiB"), "A segment is closed at this size.", default="10M",
+        also=("maxbytes", "size", "max_bytes"), example='"10M"'),
+    Key("max_age", Duration(zero=True), "Or at this age; 0 means never by age.", default=0, example='"1d"'),
+    Key("keep", Integer(0, 100_000), "So many closed segments are kept.", default=10, also=("backups", "rotate", "max_files"),
+        example="10"),
+    Key("compress", Boolean(), "Closed segments are compressed by gzip.", default=True, example="true"),
+)  # fmt: skip
+
+LISTENER = Table(
+    "listener",
+    "A listening socket that outlives the worker.",
+    Key("address", Address(), "Where it is bound.", required=True, also=("bind", "url", "tcp", "unix"), example='"tcp://127.0.0.1:8080"'),
+    Key("name", NameText(), "Its name in LISTEN_FDNAMES.", default_words="the name of the worker", example='"web"'),
+    Key("backlog", Integer(1, 65535), "How many connections may wait.", default=512, example="512"),
+)  # fmt: skip
+
+_OFF_READY = Off("none", 'say what to look at, as { tcp = 8080 }, "notify" or "pulse"')
+_NAMES = ListOf(NameText(), 'a list of worker names, as ["cache"]')
+
+_SHARED_KEYS = (
+    Key("directory", PathText(), "The directory it runs in; relative to the configuration file.",
+        default_words="the directory of the configuration file", also=("cwd", "chdir", "working_dir", "working_directory", "dir"),
+        example='"app"'),
+    Key("env", Environment(), "Environment variables, added to those of [node] and of whoever started the node.",
+        also=("environment", "envs", "vars"), example='{ TZ = "UTC" }'),
+    Key("env_file", PathText(), "A file with NAME=VALUE lines, read when the plan is made; `env` wins.",
+        also=("envfile", "environment_file", "dotenv"), example='".env"'),
+    Key("user", Either(Text("a user name"), Integer(0, 2**31)), "Run as this user (name or number); only root can.",
+        default_words="whoever started the node", also=("uid", "runas"), example='"www-data"'),
+    Key("group", Either(Text("a group name"), Integer(0, 2**31)), "Run with this group (name or number).",
+        default_words="the user's own groups", also=("gid",), example='"www-data"'),
+    Key("umask", Umask(), "Permissions that new files do not get.", default_words="as inherited", example='"027"'),
+    Key("memory_max", Size(1 << 20, "1 MiB"), "Memory of the worker and its children; beyond it the kernel kills.",
+        default_words="no limit", also=("memory", "memory_limit", "mem_limit", "max_memory", "mem"), example='"512M"'),
+    Key("cpu_max", Cpu(), "Processor time: 1.5 or \"150%\" is one core and a half.",
+        default_words="no limit", also=("cpu", "cpus", "cpu_limit", "cpu_quota"), example="1.5"),
+    Key("processes_max", Integer(1, 4_194_304), "Processes and threads that the worker and its children may have.",
+        default_words="no limit", also=("pids_max", "tasks_max", "pids_limit", "nproc"), example="64"),
+    Key("files_max", Integer(16, 1 << 30), "Files that it may have open.", default_words="as inherited",
+        also=("nofile", "limit_nofile", "open_files", "ulimit"), example="4096"),
+    Key("core_max", Size(0, "0"), "Size of a core dump.", default_words="as inherited", also=("core", "limit_core"), example="0"),
+    Key("restart", Either(Short(Choice("always", "on-failure", "never"), "policy"), RESTART),
+        "When it is started again after a death; a word alone is the policy.", also=("autorestart", "restart_policy", "respawn"),
+        example='{ limit = 3, window = "1m" }'),
+    Key("ready", Either(Short(Choice("notify", "pulse")), _OFF_READY, READY),
+        "How Holdfast learns that it can serve.", default_words='"pulse" for a container, false for a guest',
+        also=("readiness", "ready_check", "startup_probe", "readiness_probe"), example="{ tcp = 6390 }"),
+    Key("heartbeat", Either(Short(Choice("pulse", "notify")), _OFF_READY, HEARTBEAT),
+        "How Holdfast learns that it still serves.", default_words='"pulse" for a container, false for a guest',
+        also=("healthcheck", "health", "liveness", "watchdog", "liveness_probe"), example='{ http = "http://127.0.0.1:8080/", period = "2s" }'),
+    Key("stop", STOP, "How it is asked to end.", also=("shutdown", "kill"), example='{ signal = "INT", grace = "3s" }'),
+    Key("crash_only", Boolean(), "It can be killed at any time without harm: stopping it is SIGKILL.", default=False, example="true"),
+    Key("spare", Integer(0, 1), "1: a second process, imported and waiting, takes over within milliseconds.",
+        default=0, only="container", also=("warm_spare", "standby"), example="1"),
+    Key("autostart", Boolean(), "Start it with the node; otherwise only `holdfast start` does.", default=True,
+        also=("enabled", "auto_start"), example="false"),
+    Key("essential", Boolean(), "The node ends when this worker is down for good.", default=False, also=("critical",), example="true"),
+    Key("log", Either(Off("none", "write false, or a table such as { keep = 3 }"), LOG),
+        "How much of its output is kept; false: output goes where the node's own goes.",
+        also=("logs", "logging", "stdout_logfile", "output"), example='{ max_size = "1M", keep = 3 }'),
+    Key("python", PathText("the path or name of a Python interpreter"), "The interpreter of the container.",
+        default_words="the one that runs Holdfast", only="container", also=("interpreter", "executable", "venv"), example='".venv/bin/python"'),
+    Key("pythonpath", ListOf(PathText(), 'a list of directories, as ["src"]'),
+        "Directories that components are imported from, after the worker's own `directory`; relative to the configuration file.",
+        only="container", also=("path", "sys_path"), example='["src"]'),
+    Key("faulthandler", Boolean(), "A Python program: a crash leaves its stacks (PYTHONFAULTHANDLER).",
+        default_words="true for containers, and for guests that are Python programs", example="true"),
+)  # fmt: skip
+
+WORKER = Table(
+    "worker",
+    "One kept process: a container of components, or a guest (any program).",
+    Key("kind", Choice("container", "guest"), "What it is.", default_words='"container" with components, otherwise "guest"',
+        also=("type",), example='"guest"'),
+    Key("command", Command(), "The program of a guest and its arguments. A text is split at blanks; no shell reads it.",
+        only="guest", also=("cmd", "run", "exec", "start", "exec_start", "program", "args", "script"), example='["redis-server", "--port", "6390"]'),
+    Key("components", ListOf(NameText(), 'a list of component names, as ["board"]', least=1), "The components of a container.",
+        only="container", also=("component", "apps"), example='["board", "presence"]'),
+    Key("after", _NAMES, "Start it only when these are ready.", also=("starts_after", "depends_on"), example='["cache"]'),
+    Key("requires", _NAMES, "The same; and leave it down while one of these is down for good.",
+        also=("needs", "require", "depends", "wants", "dependencies"), example='["cache"]'),
+    Key("listen", ListOf(Either(Short(Address(), "address"), LISTENER), 'a list of addresses, as ["tcp://127.0.0.1:8080"]'),
+        "Listening sockets that Holdfast opens and hands over (LISTEN_FDS): a restart loses no connection.",
+        also=("sockets", "bind", "ports", "socket"), example='["tcp://127.0.0.1:8080", "unix:app.sock"]'),
+    *_SHARED_KEYS,
+)  # fmt: skip
+
+DEFAULTS_WORKER = Table(
+    "defaults of workers",
+    "Keys for every worker that does not set them itself. `restart`, `stop`, `log` and `env` are merged key by key.",
+    *_SHARED_KEYS,
+)
+
+COMPONENT = Table(
+    "component",
+    "A piece of Python that runs inside a container. One that no worker names gets a worker of its own, of the same name.",
+    Key("use", Text('"module:attribute"', r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*",
+                    hint='as "package.module:attribute"'),
+        "Where it is: a module and what to take from it.", required=True, also=("module", "class", "app", "path", "classname"),
+        example='"board.app:main"'),
+    Key("settings", Settings(), "A table that is handed to the component as it is.", also=("config", "options", "extra", "params"),
+        example="{ rooms = 3 }"),
+)  # fmt: skip
+
+GROUP = Table(
+    "group",
+    "Workers that restart together.",
+    Key("strategy", Choice("one_for_one", "one_for_all", "rest_for_one"),
+        "Who restarts when one dies: only that one, all, or that one and those listed after it.", default="one_for_all",
+        example='"rest_for_one"'),
+    Key("workers", ListOf(NameText(), 'a list of worker names, as ["cache", "web"]', least=1), "The workers, in start order.",
+        required=True, also=("members", "programs"), example='["cache", "web"]'),
+)  # fmt: skip
+
+NODE = Table(
+    "node",
+    "The node as a whole.",
+    Key("name", NameText(), "Its name, in status and incidents.", default_words="the name of the host", example='"clandeck-1"'),
+    Key("state_dir", PathText(), "Where logs and incidents are kept; relative to the configuration file.", default=".holdfast",
+        also=("state", "data_dir", "directory"), example='".holdfast"'),
+    Key("drills", Boolean(), "`holdfast drill` may inject faults into this node.", default=False, also=("drill",), example="true"),
+    Key("env", Environment(), "Environment variables of all workers.", also=("environment",), example='{ TZ = "UTC" }'),
+    Key("env_pass", ListOf(Text("a name of a variable, with * for any letters"), 'a list of names, as ["PATH", "LC_*"]'),
+        "Which variables of whoever starts the node the workers get; those of a login session (SSH_*, TERM, …) only by name.",
+        default_words='["*"]', also=("pass_env", "inherit_env", "passenv"), example='["PATH", "HOME", "LC_*"]'),
+    Key("evidence_budget", Duration(), "A remedy waits at most this long for evidence.", default="2s", example='"2s"'),
+    Key("sample", Duration(), "The least time between two samples of one worker.", default="1s", also=("sample_interval",), example='"1s"'),
+    Key("disk_min_share", Number(0, 1), "A flag is raised when less than this share of the state directory's disk is free.",
+        default=0.05, example="0.05"),
+    Key("verify", Duration(), "A remedy has helped when the symptom stays away this long.", default="10s", example='"10s"'),
+    Key("house_timeout", Duration(), "A process of Holdfast whose beat is older is replaced. They beat once a second.",
+        default="5s", example='"5s"'),
+    Key("objectives", DurationsByName(), "Drills, and the longest recovery that is good enough.", also=("slo", "targets"),
+        example='{ kill-worker = "250ms" }'),
+    Key("log", LOG, "How much of the output of Holdfast itself is kept.", also=("logs",), example="{ keep = 3 }"),
+)  # fmt: skip
+
+
+class Named(Kind):
+    """Tables of one sort by name: ``[worker.NAME]``."""
+
+    is_scalar = False
+
+    takes: tuple[type, ...] = (dict,)
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.words = f"tables by name: [{table.title}.NAME]"
+
+    def check(self, value: object, where: Where, problems: Problems) -> Any:
+        """Return name -> what was given; BAD for a table that is none."""
+        if not isinstance(value, dict):
+            title = self.table.title
+            problems.add(
+                where,
+                f"{shown(value)} is not a table",
+                f"write [{title}.NAME] above the keys of a {title}",
+            )
+            return BAD
+        found: dict[str, Any] = {}
+        for name, inner in value.items():
+            at = where.at(name)
+            if not NAME.fullmatch(name):
+                problems.add(at, f"{quoted(name)} is not a name: {NAME_WORDS}", of_key=True)
+            elif (
+                not isinstance(inner, dict)
+                and name in self.table.keys
+                and not isinstance(inner, Lost)
+            ):
+                says = f"there is no name in the header of this {self.table.title}"
+                problems.add(
+                    at, says, f"write [{self.table.title}.NAME] above its keys", of_key=True
+                )
+            else:
+                found[name] = (
+                    BAD if isinstance(inner, Lost) else self.table.check(inner, at, problems)
+                )
+        return found
+
+    def schema(self) -> dict[str, Any]:
+        """Return a schema of named tables."""
+        return {
+            "type": "object",
+            "description": self.table.doc,
+            "propertyNames": {
+                "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$",
+                "description": NAME_WORDS,
+            },
+            "additionalProperties": {"$ref": f"#/$defs/{self.table.title}"},
+        }
+
+
+DEFAULTS = Table("defaults", "Defaults for tables that come more than once.",
+                 Key("worker", DEFAULTS_WORKER, "Defaults of workers.", also=("workers",)))  # fmt: skip
+
+ROOT = Table(
+    "holdfast.toml",
+    "The configuration of a Holdfast node: what runs on it, and how it is kept running.",
+    Key("include", ListOf(PathText(), 'a list of files, as ["conf.d/*.toml"]'),
+        "More files to read; relative to this one; * stands for any letters of a file name.", also=("includes", "import"), example='["conf.d/*.toml"]'),
+    Key("node", NODE, "The node as a whole.", also=("global", "settings", "holdfast", "supervisord")),
+    Key("defaults", DEFAULTS, "Defaults for tables that come more than once.", also=("default",)),
+    Key("component", Named(COMPONENT), "Python components by name.", also=("components", "app", "apps")),
+    Key("worker", Named(WORKER), "Workers by name.", also=("workers", "program", "programs", "service", "services", "process", "processes")),
+    Key("group", Named(GROUP), "Groups by name.", also=("groups",)),
+)  # fmt: skip
+
+COMPONENT.elsewhere = dict.fromkeys(
+    WORKER.keys, "[worker.NAME]: how a process is run is the worker's business"
+)
+WORKER.elsewhere = dict.fromkeys(
+    COMPONENT.keys, "[component.NAME]; a worker lists its components by name"
+)
+ROOT.elsewhere = {
+    **dict.fromkeys(COMPONENT.keys, "[component.NAME]"),
+    **dict.fromkeys(WORKER.keys, "[worker.NAME]"),
+    **dict.fromkeys(NODE.keys, "[node]"),
+}

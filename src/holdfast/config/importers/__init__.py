@@ -1,0 +1,103 @@
+"""How does somebody who runs supervisord, foreman or Crossbar.io today get a holdfast.toml?
+
+:func:`import_file` reads a file of theirs and writes ours, with a note for each setting that has no
+counterpart. What each format means is in the module named after it; the promise that nothing is dropped in
+silence is kept by :mod:`holdfast.config.importers.ledger`.
+"""
+
+import os
+import re
+from dataclasses import dataclass, field
+
+from holdfast.config.importers import crossbar, procfile, supervisord
+from holdfast.config.importers.ini import read_text
+from holdfast.config.importers.ledger import Ledger, Setting
+from holdfast.config.importers.tree import read_json, read_yaml
+from holdfast.model.errors import ConfigError, UsageError
+
+#: What can be imported; also the values of ``kind``.
+KINDS = ("procfile", "supervisord", "crossbar")
+
+_ALIASES = {
+    "foreman": "procfile",
+    "honcho": "procfile",
+    "supervisor": "supervisord",
+    "supervisord.conf": "supervisord",
+}
+_YAML = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What came out of an import."""
+
+    toml: str  #: the text of a holdfast.toml
+    notes: list[
+        str
+    ]  #: one for each thing without a counterpart: ``file:line key = value: what to do``
+    kind: str  #: what the file was taken for, one of KINDS
+    settings: list[Setting] = field(default_factory=list)  #: everything that was read, and its fate
+
+
+def import_file(path: str, kind: str | None = None) -> Imported:
+    """Turn a Procfile, a supervisord.conf or a Crossbar.io node configuration into a holdfast.toml.
+
+    Args:
+        path: The file.
+        kind: One of KINDS; None to tell by name and content.
+
+    Raises:
+        ConfigError: The file cannot be read or understood; every problem with its place.
+        UsageError: There is no such kind.
+    """
+    if kind is not None:
+        kind = _ALIASES.get(kind.lower(), kind.lower())
+        if kind not in KINDS:
+            known = ", ".join(KINDS)
+            message = f"import: there is no kind {kind!r}; known are {known}"
+            raise UsageError(message)
+    file = os.path.basename(path.rstrip("/")) or path
+    text = read_text(path, file)
+    if not text.strip():
+        raise ConfigError([f"{file}:1 the file is empty"])
+    kind = kind or guess(file, text)
+    ledger = Ledger()
+    if kind == "procfile":
+        draft = procfile.read(text, file, path, ledger)
+    elif kind == "supervisord":
+        draft = supervisord.read(text, file, path, ledger)
+    else:
+        is_json = text.lstrip().startswith(("{", "[")) and not file.lower().endswith(_YAML)
+        reader = read_json if is_json or file.lower().endswith(".json") else read_yaml
+        draft = crossbar.read(reader(text, file, ledger), file, ledger)
+    notes = ledger.close()
+    return Imported(draft.write(notes), notes, kind, ledger.settings)
+
+
+def guess(file: str, text: str) -> str:
+    """Return the kind of a file by its name, then by what is in it.
+
+    Raises:
+        ConfigError: It looks like nothing that can be imported.
+    """
+    name = file.lower()
+    if name.startswith("procfile") or name.endswith(".procfile"):
+        return "procfile"
+    if name.endswith((".json", *_YAML)):
+        return "crossbar"
+    if re.search(r"^\[(program:|supervisord\]|fcgi-program:|include\]|group:)", text, re.MULTILINE):
+        return "supervisord"
+    if text.lstrip().startswith("{"):
+        return "crossbar"
+    lines = [
+        line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
+    ]
+    if re.search(r"^workers:\s*(#.*)?$", text, re.MULTILINE):
+        return "crossbar"
+    if lines and all(re.match(r"[A-Za-z0-9_-]+\s*:\s*\S", line) for line in lines):
+        return "procfile"
+    says = (
+        f"{file}:1 this looks neither like a Procfile nor a supervisord.conf nor a Crossbar.io node configuration\n"
+        f"  say which it is: holdfast import --kind {'|'.join(KINDS)} {file}"
+    )
+    raise ConfigError([says])

@@ -1,0 +1,421 @@
+"""What plan follows from one ``[worker.NAME]`` and the defaults?
+
+Fills in defaults, finds its program and user, and says what contradicts itself within the worker. Names of other
+workers and components are :mod:`holdfast.config.compile`'s business.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from holdfast.config import definitions as d
+from holdfast.config.joined import Entry
+from holdfast.config.machine import Machine, absolute
+from holdfast.config.problems import Problems, Where, quoted
+from holdfast.config.reading import shown_path
+
+if TYPE_CHECKING:
+    from holdfast.model.plan import (
+        Heartbeat,
+        Limits,
+        Listener,
+        ReadyCheck,
+        RestartPolicy,
+        Stop,
+        User,
+    )
+
+#: Below this no Python interpreter gets as far as its first line.
+_LEAST_CONTAINER_BYTES = 16 << 20
+#: sun_path has 108 bytes, one of them for the final NUL.
+_LONGEST_SOCKET_PATH = 107
+#: Defaults of these keys are merged with a worker's own, key by key.
+_MERGED = ("restart", "stop", "log", "env")
+
+
+class Node:
+    """What all workers share while the plan is compiled."""
+
+    __slots__ = ("claims", "defaults", "env", "machine", "passed_env", "problems")
+
+    def __init__(
+        self, defaults: Entry, env: dict[str, str], passed_env: dict[str, str], problems: Problems
+    ) -> None:
+        self.defaults = defaults
+        self.env = env
+        self.passed_env = passed_env
+        self.problems = problems
+        self.machine = Machine()
+        self.claims: dict[int | str, list[tuple[str, str]]] = {}  # port or path -> (host, worker)
+
+
+class Job:
+    """One worker being compiled."""
+
+    def __init__(self, name: str, entry: Entry, node: Node) -> None:
+        self.name = name
+        self.entry = entry
+        self.node = node
+        self.problems = node.problems
+        self.machine = node.machine
+        self.is_container = self._is_container()
+        self.given = self._given()
+        self.base = entry.where.document.directory
+
+    def where(self, key: str) -> Where:
+        """Return where a key of this worker stands: in its own table, or among the defaults."""
+        defaults = self.node.defaults
+        own = key in self.entry.raw or key not in defaults.raw
+        return (self.entry if own else defaults).where.at(key)
+
+    def _is_container(self) -> bool:
+        entry, add = self.entry, self.problems.add
+        raw = entry.raw
+        has_components = "components" in raw or "components" in entry.given
+        is_container: bool = (
+            entry.given.get("kind", "container" if has_components else "guest") == "container"
+        )
+        sort, other = ("container", "guest") if is_container else ("guest", "container")
+        if entry.is_broken or ("kind" in raw and "kind" not in entry.given):
+            return is_container
+        if not has_components and "command" not in raw:
+            add(
+                entry.where,
+                'says neither "command" nor "components"',
+                'a program:   command = ["redis-server"]',
+                'components:  components = ["board"]',
+            )
+        for key in d.WORKER.keys.values():
+            # A value that was refused has been complained about; spare = 0 asks for nothing.
+            if key.only == other and entry.given.get(key.name):
+                add(
+                    entry.where.at(key.name),
+                    *self._not_for(key.name, sort, has_both=has_components),
+                    of_key=True,
+                )
+        return is_container
+
+    def _not_for(self, key: str, sort: str, *, has_both: bool) -> tuple[str, ...]:
+        if key == "command" and has_both:
+            return (
+                'a worker has either "command" or "components", not both',
+                "make two workers of it: one for the program, one for the components",
+            )
+        if key == "command":
+            return (
+                'a container has no "command": it runs components',
+                'write kind = "guest" for a program',
+            )
+        if key == "components":
+            return 'a guest has no "components": it runs a command', "leave out `kind`"
+        hints = {
+            "spare": "only components can wait for their go; for a guest, two workers behind `listen` do the same",
+            "python": "a guest is started by its command: name the interpreter there",
+            "pythonpath": 'for a program in Python:  env = { PYTHONPATH = "…" }',
+        }
+        return f'a {sort} has no "{key}"', hints[key]
+
+    def _given(self) -> dict[str, Any]:
+        defaults = self.node.defaults.given
+        given = self.entry.given
+        if not defaults:
+            return d.WORKER.filled(given)
+        other = "guest" if self.is_container else "container"
+        merged = {key: value for key, value in defaults.items() if d.WORKER.keys[key].only != other}
+        for key in _MERGED:
+            if (
+                key in merged
+                and key in given
+                and True not in (merged[key].get("none"), given[key].get("none"))
+            ):
+                merged[key] = {**merged[key], **given[key]}
+                given = {k: v for k, v in given.items() if k != key}
+        return d.WORKER.filled({**merged, **given})
+
+    def _from(self, key: str, path: str) -> str:
+        """Return a path of the configuration, relative to the file in which it stands."""
+        return absolute(self.where(key).document.directory, path)
+
+    def directory(self) -> str:
+        """Return the directory that it runs in."""
+        path: str | None = self.given.get("directory")
+        if path is None:
+            return self.base
+        path = self._from("directory", path)
+        if not self.machine.is_directory(path):
+            says = (
+                "is a file, not a directory"
+                if os.path.lexists(path)
+                else "there is no such directory"
+            )
+            self.problems.add(
+                self.where("directory"), f"{shown_path(path)}: {says}", f"make it:  mkdir -p {path}"
+            )
+        return path
+
+    def environment(self) -> dict[str, str]:
+        """Return its variables: those of the node, of its file, its own; the later ones win."""
+        env = dict(self.node.env)
+        if "env_file" in self.given:
+            path = self._from("env_file", self.given["env_file"])
+            env.update(self.machine.env_file(path, self.where("env_file"), self.problems))
+        env.update(self.given.get("env", {}))
+        if self.is_container:
+            paths = [self._from("pythonpath", path) for path in self.given.get("pythonpath", ())]
+            for at, path in enumerate(paths):
+                if not self.machine.is_directory(path) and not os.path.isfile(path):
+                    self.problems.add(
+                        self.where("pythonpath").at(at),
+                        f"{shown_path(path)}: there is no such directory",
+                    )
+            if paths:
+                inherited = env.get("PYTHONPATH", self.node.passed_env.get("PYTHONPATH", ""))
+                env["PYTHONPATH"] = ":".join([*paths, *([inherited] if inherited else [])])
+        return env
+
+    def user(self, env: dict[str, str]) -> "User | None":
+        """Return whom it runs as, None for whoever starts the node; HOME and the like go into ``env``."""
+        user, group = self.given.get("user"), self.given.get("group")
+        if user is None and group is None:
+            return None
+        where_user, where_group = self.where("user"), self.where("group")
+        me = os.geteuid()
+        found = self.machine.user(me if user is None else user)
+        if found is None:
+            guess = self.problems.similar(str(user), self.machine.user_names())
+            self.problems.add(
+                where_user,
+                f"there is no user {_named(user)} on this machine",
+                *([guess] if guess else []),
+            )
+            return None
+        name, uid, gid, groups, home = found
+        if group is not None:
+            number = self.machine.group(group)
+            if number is None:
+                self.problems.add(where_group, f"there is no group {_named(group)} on this machine")
+                return None
+            gid = number
+            groups = [gid]
+        if me != 0:
+            if uid != me or gid not in {os.getegid(), *os.getgroups()}:
+                where = where_user if uid != me else where_group
+                says = "only root can run a worker as somebody else"
+                self.problems.add(where, says, "start the node as root, or leave the key out")
+            elif gid == os.getegid():
+                return None
+        if user is not None and uid != me:
+            for key, value in (("HOME", home), ("USER", name), ("LOGNAME", name)):
+                if value:
+                    env.setdefault(key, value)
+        return {"uid": uid, "gid": gid, "groups": groups, "name": name}
+
+    def argv(self, env: Mapping[str, str], directory: str) -> list[str]:
+        """Return its command line, the program as an absolute path."""
+        if not self.is_container:
+            command = self.given.get("command")
+            if not command:
+                return []  # has been said
+            return [self._program(command[0], self.where("command"), env, directory), *command[1:]]
+        python = self.given.get("python")
+        if python is None:
+            found = sys.executable
+        else:
+            path = self._from("python", python)
+            # People name the virtual environment and mean its interpreter.
+            if self.machine.is_directory(path):
+                path += "/bin/python"
+            elif "/" not in python:
+                path = python
+            found = self._program(path, self.where("python"), env, directory)
+        options = ["-P", "-X", "faulthandler"] if self.given.get("faulthandler", True) else ["-P"]
+        return [found, *options, self.machine.container_main]
+
+    def _program(self, name: str, where: Where, env: Mapping[str, str], directory: str) -> str:
+        passed = self.node.passed_env
+        search = env.get("PATH") or passed.get("PATH") or os.defpath
+        path, complaint = self.machine.program(name, search, directory)
+        if complaint:
+            self.problems.add(where, *complaint)
+        return path
+
+    def limits(self) -> "Limits":
+        """Return its ceilings."""
+        given = self.given
+        memory = given.get("memory_max")
+        if memory is not None and memory < _LEAST_CONTAINER_BYTES and self.is_container:
+            says = f"{memory} bytes are too little for a container: no Python starts with less than 16 MiB"
+            self.problems.add(
+                self.where("memory_max"), says, 'most need more:  memory_max = "128M"'
+            )
+        return {
+            "memory_bytes": memory,
+            "cpu_share": given.get("cpu_max"),
+            "processes": given.get("processes_max"),
+            "files": given.get("files_max"),
+            "core_bytes": given.get("core_max"),
+        }
+
+    def restart(self) -> "RestartPolicy":
+        """Return its restart policy."""
+        full = d.RESTART.filled(self.given.get("restart", {}))
+        if full["delay"] > full["delay_max"]:
+            says = f"the first delay ({full['delay']:g} s) is longer than the longest, delay_max ({full['delay_max']:g} s)"
+            self.problems.add(self.where("restart"), says)
+        return {
+            "policy": full["policy"],
+            "limit": full["limit"],
+            "window_s": full["window"],
+            "after_limit": full["after_limit"],
+            "delay_s": full["delay"],
+            "delay_max_s": full["delay_max"],
+            "jitter": full["jitter"],
+            "healthy_s": full["healthy"],
+        }
+
+    def stop(self) -> "Stop":
+        """Return how it is asked to end."""
+        full = d.STOP.filled(self.given.get("stop", {}))
+        if self.given["crash_only"] and "stop" in self.entry.raw and "crash_only" in self.entry.raw:
+            says = 'contradicts "crash_only = true": such a worker is killed, never asked'
+            self.problems.add(self.where("stop"), says, "leave out one of the two", of_key=True)
+        return {"signal": full["signal"], "grace_s": full["grace"]}
+
+    # -- ready and heartbeat -----------------------------------------------------------------------
+
+    def ready(self, env: Mapping[str, str], directory: str, *, has_log: bool) -> "ReadyCheck":
+        """Return how its readiness is known."""
+        given = self.given.get("ready")
+        if given is None:
+            given = {"pulse": True} if self.is_container else {"none": True}
+        full = d.READY.filled(given)
+        kind, target, argv = self._looked_at("ready", full, d.READY_KINDS, env, directory)
+        if kind == "log" and not has_log:
+            says = "cannot look at the output: with log = false nobody reads it"
+            self.problems.add(
+                self.where("ready"), says, "leave out log = false, or choose another ready check"
+            )
+        return {"kind": kind, "target": target, "argv": argv, "timeout_s": full["timeout"]}
+
+    def heartbeat(self, env: Mapping[str, str], directory: str) -> "Heartbeat":
+        """Return how its being alive is known."""
+        given = self.given.get("heartbeat")
+        if given is None:
+            given = {"pulse": True} if self.is_container else {"none": True}
+        kind, target, argv = self._looked_at("heartbeat", given, d.HEARTBEAT_KINDS, env, directory)
+        timeout_s = given.get(
+            "timeout", d.HEARTBEAT_TIMEOUT_S.get(kind, d.HEARTBEAT_TIMEOUT_OTHERS_S)
+        )
+        period_s = d.HEARTBEAT.filled(given)["period"]
+        where = self.where("heartbeat")
+        if "period" in given and kind not in (*d.PROBES, "none"):
+            says = f'has no meaning for "{kind}": such a beat comes by itself'
+            self.problems.add(
+                where.at("period"),
+                says,
+                "leave it out; `timeout` is how long it may be silent",
+                of_key=True,
+            )
+        elif kind in d.PROBES and timeout_s < period_s:
+            says = f"a probe every {period_s:g} s cannot notice a silence of {timeout_s:g} s"
+            key = "timeout" if "timeout" in given else "period"
+            self.problems.add(where.at(key), says, "let `period` be at most a half of `timeout`")
+        return {
+            "kind": kind,
+            "target": target,
+            "argv": argv,
+            "period_s": period_s,
+            "timeout_s": timeout_s,
+        }
+
+    def _looked_at(
+        self,
+        key: str,
+        given: Mapping[str, Any],
+        kinds: tuple[str, ...],
+        env: Mapping[str, str],
+        directory: str,
+    ) -> "tuple[Any, str, list[str]]":
+        """Return (kind, target, argv) of a check."""
+        kind = next((name for name in kinds if name in given), "none")
+        if kind == "none":
+            return "none", "", []
+        value: Any = given[kind]
+        where = self.where(key).at(kind)
+        if kind in ("pulse", "notify"):
+            self._check_self_told(key, kind, is_meant=value)
+            return kind, "", []
+        if kind == "exec":
+            return kind, "", [self._program(value[0], where, env, directory), *value[1:]]
+        if kind in ("file", "unix"):
+            value = absolute(directory, value)
+            if kind == "unix":
+                self._check_socket_path(value, where)
+        elif kind == "log":
+            self._check_pattern(value, where)
+        return kind, value, []
+
+    def _check_self_told(self, key: str, kind: str, *, is_meant: bool) -> None:
+        where = self.where(key)
+        if not is_meant:
+            says = f"there is no use in {kind} = false"
+            self.problems.add(where.at(kind), says, f"for none at all:  {key} = false")
+        elif kind == "pulse" and not self.is_container:
+            says = "a guest has no pulse: only containers write one"
+            self.problems.add(where, says, f"choose tcp, http, notify, …, or none: {key} = false")
+
+    def _check_pattern(self, pattern: str, where: Where) -> None:
+        try:
+            re.compile(pattern.encode())  # bytes, as the watchdog searches them
+        except re.error as error:
+            says = f"{quoted(pattern)} is not a regular expression: {error}"
+            self.problems.add(where, says, "a special character is meant as itself after a \\")
+        except (RecursionError, OverflowError):
+            self.problems.add(where, f"{quoted(pattern)} is too much of a regular expression")
+
+    def _check_socket_path(self, path: str, where: Where) -> None:
+        length = len(os.fsencode(path))
+        if length > _LONGEST_SOCKET_PATH:
+            says = f"{shown_path(path)} has {length} bytes; the path of a Unix socket has at most {_LONGEST_SOCKET_PATH}"
+            self.problems.add(where, says, "choose a shorter place, as below /run or /tmp")
+
+    def listen(self, directory: str) -> "list[Listener]":
+        """Return its listening sockets."""
+        found: list[Listener] = []
+        for at, given in enumerate(self.given.get("listen", ())):
+            full = d.LISTENER.filled(given)
+            if "address" not in full:
+                continue  # has been said
+            kind, host, port, path = full["address"]
+            where = self.where("listen").at(at)
+            if kind == "unix":
+                path = absolute(directory, path)
+                self._check_socket_path(path, where)
+                if self.machine.is_directory(path):
+                    self.problems.add(where, f"{shown_path(path)} is a directory")
+            self._claim(kind, host, port, path, where)
+            name = full.get("name", self.name)
+            found.append({
+                "name": name, "kind": kind, "host": host, "port": port, "path": path, "backlog": full["backlog"],
+            })  # fmt: skip
+        return found
+
+    def _claim(self, kind: str, host: str, port: int, path: str, where: Where) -> None:
+        if kind == "tcp" and port == 0:
+            return  # any free port: never the same one
+        claims = self.node.claims.setdefault(port if kind == "tcp" else path, [])
+        for other_host, other in claims:
+            if other_host == host or {other_host, host} & {"0.0.0.0", "::"}:
+                what = f"port {port}" if kind == "tcp" else shown_path(path)
+                whose = "this worker" if other == self.name else f'the worker "{other}"'
+                self.problems.add(
+                    where, f"{what} is claimed by {whose} already", "choose another one"
+                )
+                break
+        claims.append((host, self.name))
+
+
+def _named(value: object) -> str:
+    return quoted(value) if isinstance(value, str) else str(value)

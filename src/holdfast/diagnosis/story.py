@@ -1,0 +1,191 @@
+"""What does a person read at 3 am: what broke, since when, why, what was done, did it help, where to look?
+
+Pure: an incident (``incident.json``) and its timeline in, text out. At most 40 lines, because the answer has to
+fit on one screen; everything else is in the bundle, and the last lines say where.
+"""
+
+from holdfast.diagnosis.words import clock, duration, one_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LONGEST = 40
+
+_VERDICTS = {
+    "open": "not known yet: the watchdog is still looking whether it comes back",
+    "cured": "cured: the symptom stayed away",
+    "came_back": "came back: the symptom returned after the remedy",
+    "did_not_help": "the remedy did not help",
+    "gave_up": "Holdfast gave up: every remedy was tried, a person is needed",
+}
+
+
+def headline(incident: "dict[str, Any]") -> str:
+    """Return one line for lists, alerts and subjects."""
+    return one_line(str(incident.get("title") or f"incident {incident.get('id', '?')}"), 200)
+
+
+def story(
+    incident: "dict[str, Any]", timeline: "list[dict[str, Any]]", utc_offset_s: int = 0
+) -> str:
+    """Tell an incident, in at most 40 lines.
+
+    Args:
+        incident: As in incident.json; missing fields are left out of the story.
+        timeline: Rows of timeline.jsonl, oldest first.
+        utc_offset_s: What the reader's time zone adds to UTC.
+    """
+    lines = [headline(incident), ""]
+    lines += _what(incident)
+    lines += _since(incident, utc_offset_s)
+    lines += _why(incident)
+    lines += _where(incident)
+    lines += _changed(incident)
+    done = _done(incident, timeline, utc_offset_s)
+    look = _look(incident, utc_offset_s)
+    room = LONGEST - len(lines) - len(look)
+    if len(done) > room:
+        # The newest rows tell whether it helped.
+        keep = max(1, room - 2)
+        done = [done[0], f"  … {len(done) - 1 - keep} more rows in timeline.jsonl", *done[-keep:]]
+    return "".join(f"{_plain(line)}\n" for line in [*lines, *done, *look][:LONGEST])
+
+
+def _plain(line: str) -> str:
+    """Return a line without control characters: names and messages come from programs that went wrong."""
+    return line if line.isprintable() else "".join(c if c.isprintable() else " " for c in line)
+
+
+def _what(incident: "dict[str, Any]") -> list[str]:
+    cause = incident.get("cause") or {}
+    component = f', component "{incident["component"]}"' if incident.get("component") else ""
+    lines = [
+        f'What broke   worker "{incident.get("worker", "?")}"{component}: {cause.get("says") or headline(incident)}'
+    ]
+    words = incident.get("status_words")
+    if words and words not in lines[0]:
+        lines.append(f"             {words}")
+    return lines
+
+
+def _since(incident: "dict[str, Any]", offset_s: int) -> list[str]:
+    opened = incident.get("opened_unix_s")
+    if opened is None:
+        return []
+    parts = [clock(float(opened), offset_s)]
+    if incident.get("start") is not None:
+        parts.append(f"life {incident['start']} (pid {incident.get('pid', '?')})")
+    if incident.get("lived_s") is not None:
+        parts.append(f"it had run for {duration(float(incident['lived_s']))}")
+    restarts = incident.get("restarts")
+    if restarts:
+        parts.append(f"{restarts} restart{'s' if restarts != 1 else ''} before this")
+    lines = [f"Since        {', '.join(parts)}"]
+    seen = (incident.get("cause") or {}).get("seen_before") or {}
+    if seen.get("count"):
+        times = "once" if seen["count"] == 1 else f"{seen['count']} times"
+        lines.append(
+            f"             the same fault was seen {times} before, last in {seen.get('last', '?')}"
+        )
+    return lines
+
+
+def _why(incident: "dict[str, Any]") -> list[str]:
+    reasons = (incident.get("cause") or {}).get("why") or []
+    lines = [
+        f"{'Why' if at == 0 else '':<13}{reason.get('confidence', 'possible')}: {one_line(str(reason.get('says', '')), 240)}"
+        for at, reason in enumerate(reasons[:6])
+    ]
+    return lines or ["Why          not known: nothing in the evidence points to a cause"]
+
+
+def _where(incident: "dict[str, Any]") -> list[str]:
+    cause = incident.get("cause") or {}
+    if not cause.get("where"):
+        return []
+    source = f":  {one_line(str(cause['source']), 100)}" if cause.get("source") else ""
+    lines = [f"Where        {cause['where']}{source}"]
+    frames = [frame for frame in cause.get("frames") or [] if frame != cause["where"]]
+    lines += [f"             {frame}" for frame in frames[:4]]
+    if len(frames) > 4:
+        lines.append(f"             … {len(frames) - 4} more in stacks.txt")
+    return lines
+
+
+def _changed(incident: "dict[str, Any]") -> list[str]:
+    changed = incident.get("changed") or []
+    lines = [
+        f"{'Changed' if at == 0 else '':<13}{one_line(str(says), 200)}"
+        for at, says in enumerate(changed[:6])
+    ]
+    if len(changed) > 6:
+        lines.append(f"             … {len(changed) - 6} more in incident.json")
+    return lines
+
+
+def _done(incident: "dict[str, Any]", timeline: "list[dict[str, Any]]", offset_s: int) -> list[str]:
+    cause = incident.get("cause") or {}
+    evidence = incident.get("evidence") or {}
+    rows = []
+    missed = evidence.get("missed") or []
+    rows.append(
+        f"evidence taken in {duration(float(evidence.get('took_s') or 0))}"
+        + (f"; missed: {', '.join(str(m.get('what')) for m in missed)}" if missed else "")
+    )
+    rows += _next(cause)
+    remedy = incident.get("remedy")
+    if remedy:
+        rows.append(
+            f"remedy: {remedy.get('says') or remedy.get('do') or remedy.get('how') or 'restart'}"
+        )
+    for row in timeline:
+        says = row.get("says") or row.get("verdict") or row.get("what") or row.get("do") or "?"
+        at = f"{clock(float(row['unix_s']), offset_s, date=False)} " if row.get("unix_s") else ""
+        rows.append(f"{at}{one_line(str(says), 200)}")
+    lines = [f"{'Done' if at == 0 else '':<13}{row}" for at, row in enumerate(rows)]
+    verdict = verdict_of(incident, timeline)
+    if verdict:
+        lines.append(f"Did it help  {_VERDICTS.get(verdict, verdict)}")
+    return lines
+
+
+def _next(cause: "dict[str, Any]") -> list[str]:
+    after = cause.get("next")
+    delay = duration(float(cause.get("delay_s") or 0))
+    said = {
+        "restart": "the keeper started it again at once",
+        "delay": f"the keeper starts it again after {delay}",
+        "slow": f"too many deaths: the keeper tries again only every {delay}",
+        "down": "too many deaths: the keeper leaves it down",
+        "none": "it stays down: nobody wants it up",
+    }
+    lines = [said[after]] if after in said else []
+    start = cause.get("next_start") or {}
+    if start.get("n") is not None:
+        lines.append(f"life {start['n']} runs as pid {start.get('pid', '?')}")
+    return lines
+
+
+def verdict_of(incident: "dict[str, Any]", timeline: "list[dict[str, Any]]") -> "str | None":
+    """Return the last verdict: of the timeline, else the one in the incident itself."""
+    for row in reversed(timeline):
+        if row.get("verdict"):
+            return str(row["verdict"])
+    verdict = incident.get("verdict")
+    return str(verdict) if verdict else None
+
+
+def _look(incident: "dict[str, Any]", offset_s: int) -> list[str]:
+    names = (incident.get("evidence") or {}).get("files") or []
+    lines = ["", f"Look         {', '.join(names) or 'the files of the bundle'}"]
+    if incident.get("path"):
+        lines.append(f"             in {incident['path']}")
+    worker = incident.get("worker")
+    if worker and worker != "@node":
+        opened = float(incident.get("opened_unix_s") or 0)
+        lines.append(
+            f"             holdfast logs --worker {worker}"
+            + (f"   (it happened at {clock(opened, offset_s)})" if opened else "")
+        )
+    return lines

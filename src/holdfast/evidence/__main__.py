@@ -1,0 +1,41 @@
+"""Carry out one order: collect what can be known about one failure, before the remedy destroys it.
+
+    python -P .../holdfast/evidence/__main__.py RUN_DIR KEY
+
+Exit status: 0 the order is carried out (``KEY.done`` names the incident), 2 wrong usage, 5 the order or the plan
+cannot be read, 1 nothing could be written anywhere. May be killed at any instant and started again.
+"""
+
+import os
+import sys
+
+_PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+if _PACKAGES not in sys.path:
+    sys.path.insert(0, _PACKAGES)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one capture and return the exit status."""
+    from holdfast.evidence import capture
+    from holdfast.linux import procfs
+    from holdfast.model.errors import HoldfastError
+
+    if len(arguments) != 2 or "/" in arguments[1] or arguments[1].startswith("."):
+        sys.stderr.write("evidence: want RUN_DIR KEY (the watchdog starts this, not a person)\n")
+        return 2
+    procfs.name_self("evidence")
+    try:
+        capture.carry_out(arguments[0], arguments[1])
+    except HoldfastError as error:
+        sys.stderr.write(f"evidence: {error}\n")
+        return error.exit_status
+    except OSError as error:
+        sys.stderr.write(
+            f"evidence: order {arguments[1]}: {error}\n  neither the disk nor memory takes the bundle\n"
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,320 @@
+"""Carry out an order: which evidence is taken, in which order, and how it ends in exactly one incident.
+
+The gentle and perishable comes first (stacks of a process that is about to be killed), the slow and durable last (files,
+packages). Every collector has an alarm; one that fails or runs late costs its own part, and the incident says
+which part is missing and why. Carried out again after a kill at any instant, the order finds the incident it
+already led to by its key.
+"""
+
+import os
+import time
+
+from holdfast.diagnosis import findings
+from holdfast.diagnosis import stacks as form
+from holdfast.diagnosis.lastwords import split_frame
+from holdfast.diagnosis.story import story
+from holdfast.evidence import bundle
+from holdfast.evidence.case import Case, read_json
+from holdfast.evidence.collectors import (
+    disk,
+    environment,
+    journal,
+    kernel,
+    output,
+    process,
+    pulse,
+    samples,
+    stacks,
+)
+from holdfast.evidence.deadline import BUDGET_S, Deadline, alarm
+from holdfast.linux import files, locks
+from holdfast.model.errors import StateError
+from holdfast.records import incidents
+from holdfast.wire import layout
+from holdfast.wire.jsonlite import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Collector = Callable[[Case], None]
+
+#: Bundles kept on the disk; 20 to 100 KB each.
+KEPT = 2000
+#: Kept back from the collectors for writing the bundle; of a short budget only a fifth.
+_WRITING_S = 0.2
+#: With less than this (memory is about to run out) only what is in memory already is taken: no tool is started.
+_HURRY_S = 0.25
+_POLL_S = 0.01
+_LONGEST_SOURCE = 2 << 20
+
+#: Name, collector, most seconds with the usual budget. For a process that is still there, and for one that is not.
+_LIVE: "tuple[tuple[str, Collector, float], ...]" = (
+    ("pulse", pulse.collect, 0.1),
+    ("stacks", stacks.collect, 1.5),
+    ("process", process.collect, 0.3),
+    ("log", output.collect, 0.6),
+    ("samples", samples.collect, 0.1),
+    ("environment", environment.collect, 1.0),
+)
+_HURRIED: "tuple[tuple[str, Collector, float], ...]" = (
+    ("pulse", pulse.collect, 0.1),
+    ("samples", samples.collect, 0.1),
+    ("process", process.collect, 0.1),
+)
+_DEAD: "tuple[tuple[str, Collector, float], ...]" = (
+    ("journal", journal.collect, 0.2),
+    ("pulse", pulse.collect, 0.1),
+    ("log", output.collect, 0.8),
+    ("kernel log", kernel.collect, 0.3),
+    ("samples", samples.collect, 0.1),
+    ("environment", environment.collect, 1.0),
+)
+_NODE: "tuple[tuple[str, Collector, float], ...]" = (("disk", disk.collect, 0.5),)
+
+
+def carry_out(run_dir: str, key: str) -> str | None:
+    """Carry out the order ``KEY.json`` and return the incident's id; None when the order makes none.
+
+    Raises:
+        StateError: There is no such order, or it or the plan cannot be read.
+        OSError: The bundle could be written nowhere.
+    """
+    base = f"{run_dir}/{layout.ORDERS}/{key}"
+    began_s = time.monotonic()
+    held = locks.take(f"{base}.lock")
+    while held is None:
+        # Somebody is at it already. Should it die, the lock is ours and the work, too.
+        if os.path.exists(f"{base}.done"):
+            return _finished(base)
+        if time.monotonic() - began_s > 10 * BUDGET_S:
+            raise StateError(f"order {key}: another process has been at it for {10 * BUDGET_S:g} s")
+        time.sleep(_POLL_S)
+        held = locks.take(f"{base}.lock")
+    if os.path.exists(f"{base}.done"):
+        return _finished(base)
+    case = _open_case(run_dir, key)
+    if case.order.get("kind") == "good":
+        identity = None
+        environment_of_a_good_life(case)
+    else:
+        identity = _incident(case)
+    files.write_atomic(f"{base}.done", dumps({"key": key, "incident": identity}).encode())
+    _finished(base)
+    _afterwards(case, identity)
+    return identity
+
+
+def environment_of_a_good_life(case: Case) -> None:
+    """Take the fingerprint of a worker that is well, as what later failures are compared with."""
+    case.fingerprint = environment.fingerprint(case)
+    try:
+        environment.keep(case, good=True)
+    except OSError:
+        # A full disk is no failure of the worker. The older fingerprint stays, and is still a good one.
+        return
+
+
+def _open_case(run_dir: str, key: str) -> Case:
+    path = f"{run_dir}/{layout.ORDERS}/{key}.json"
+    order = read_json(path)
+    if type(order.get("worker")) is not str:
+        raise StateError(f"{path}: there is no such order, or it cannot be read")
+    plan = read_json(f"{run_dir}/{layout.PLAN}")
+    if type(plan.get("state_dir")) is not str:
+        raise StateError(
+            f"{run_dir}/{layout.PLAN}: the plan cannot be read, so there is no place for incidents"
+        )
+    seconds = order.get("deadline_s")
+    budget_s = BUDGET_S if seconds is None else float(seconds)
+    return Case(run_dir, key, order, plan, Deadline(budget_s))
+
+
+def _incident(case: Case) -> str:
+    """Find or make the incident of this order and return its id."""
+    homes = [f"{case.state_dir}/{layout.INCIDENTS}", f"{case.run_dir}/{layout.INCIDENTS}"]
+    start = bundle.prefix(case.worker, float(case.order.get("unix_s") or time.time()))
+    before = bundle.find_key(homes, start, case.key)
+    if before is not None:
+        return before
+    # What an earlier attempt for this order left behind; processes that live keep theirs.
+    for home in homes:
+        bundle.sweep(home)
+    _collect(case)
+    record = _record(case)
+    return _publish(case, homes, start, record)
+
+
+def _collect(case: Case) -> None:
+    writing_s = min(_WRITING_S, case.deadline.left_s() / 5)
+    for name, collector, most_s in _collectors(case):
+        left_s = case.deadline.left_s() - writing_s
+        if left_s <= 0:
+            case.miss(name, "no time was left")
+            continue
+        missed = len(case.missed)
+        try:
+            with alarm(min(case.deadline.scaled(most_s), left_s)):
+                collector(case)
+        except Exception as error:  # noqa: BLE001 -- the outermost loop: one part of the evidence must not cost the rest
+            case.miss(name, f"{type(error).__name__}: {error}")
+            continue
+        if len(case.missed) == missed or _has_something(case, name):
+            case.collected.append(name)
+
+
+def _has_something(case: Case, name: str) -> bool:
+    kept = {"log": "log.txt", "kernel log": "kernel.txt"}
+    return kept.get(name, "") in case.files or (name == "stacks" and bool(case.facts.live_stacks))
+
+
+def _collectors(case: Case) -> "tuple[tuple[str, Collector, float], ...]":
+    if case.worker == "@node":
+        return _NODE
+    if case.order.get("live"):
+        return _LIVE if case.deadline.left_s() > _HURRY_S else _HURRIED
+    return _DEAD
+
+
+def _record(case: Case) -> "dict[str, Any]":
+    """Return incident.json, without its id."""
+    facts, order = case.facts, case.order
+    _quote_sources(case)
+    assessed = findings.assess(facts)
+    if assessed["stacks"]:
+        case.files["stacks.txt"] = form.as_text(assessed["stacks"]).encode("utf-8", "replace")
+    cause = assessed["cause"]
+    cause["seen_before"] = _seen_before(case, cause.get("signature"))
+    if facts.pulse.get("note"):
+        cause["note"] = facts.pulse["note"]
+    start = order.get("n")
+    record: dict[str, Any] = {
+        "format": 1,
+        "id": None,
+        "key": case.key,
+        "worker": case.worker,
+        **assessed,
+        "opened_unix_s": float(facts.exit.get("unix_s") or order.get("unix_s") or time.time()),
+        "start": start,
+        "pid": order.get("pid"),
+        "lived_s": order.get("lived_s"),
+        "status": order.get("status"),
+        "restarts": max(int(order.get("restarts") or 0), start - 1 if type(start) is int else 0),
+        "remedy": None,
+        "verdict": "open",
+        "changed": facts.changed,
+    }
+    record["evidence"] = {
+        "files": sorted([*case.files, incidents.RECORD, "story.txt"]),
+        "collected": case.collected,
+        "missed": case.missed,
+        "took_s": round(case.deadline.took_s(), 3),
+    }
+    return record
+
+
+def _quote_sources(case: Case) -> None:
+    """Look up the lines of code that the findings may want to quote."""
+    error = case.facts.uncaught
+    wanted = [form.guilty_frame(stack["frames"]) for stack in case.facts.live_stacks[:20]]
+    if case.facts.report:
+        wanted += [
+            form.guilty_frame(stack["frames"])
+            for stack in case.facts.report.stacks
+            if stack["current"]
+        ]
+    if error:
+        wanted.append(form.guilty_frame(error.frames))
+    for frame in wanted:
+        if frame and frame not in case.facts.source:
+            line = _source_line(frame)
+            if line:
+                case.facts.source[frame] = line
+    if error and error.frames and error.source:
+        case.facts.source[error.frames[0]] = error.source
+
+
+def _source_line(frame: str) -> str:
+    path, number, _ = split_frame(frame)
+    if not number or not os.path.isabs(path) or not os.path.isfile(path):
+        return ""
+    try:
+        if os.path.getsize(path) > _LONGEST_SOURCE:
+            return ""
+        lines = files.read(path).split(b"\n", number)
+    except OSError:
+        return ""
+    return lines[number - 1].decode("utf-8", "replace").strip() if number <= len(lines) else ""
+
+
+def _seen_before(case: Case, signature: object) -> "dict[str, Any]":
+    if not signature:
+        return {}
+    rows, _ = incidents.read_index(case.state_dir)
+    same = [r for r in rows if r.get("signature") == signature and r.get("worker") == case.worker]
+    if not same:
+        return {}
+    return {"count": len(same), "first_unix_s": same[0]["opened_unix_s"], "last": same[-1]["id"]}
+
+
+def _publish(case: Case, homes: list[str], start: str, record: "dict[str, Any]") -> str:
+    """Put the bundle on the disk, or into memory when the disk takes nothing."""
+    disk_home, memory_home = homes
+    try:
+        case.files["story.txt"] = story(record, []).encode("utf-8", "replace")
+        identity = bundle.publish(
+            disk_home, start, record, case.files, incidents.names(memory_home)
+        )
+        bundle.add_row(case.state_dir, record)
+    except OSError as error:
+        case.miss(
+            "bundle", f"{disk_home}: {error.strerror}; the smallest useful part is kept in memory"
+        )
+        content = bundle.smallest(case.files)
+        content["story.txt"] = story(record, []).encode("utf-8", "replace")
+        return bundle.publish(memory_home, start, record, content, incidents.names(disk_home))
+    return identity
+
+
+def _finished(base: str) -> str | None:
+    """Tidy up beside ``KEY.done`` and return the incident it names."""
+    for ending in (".json", ".lock"):
+        try:
+            os.unlink(base + ending)
+        except FileNotFoundError:
+            continue
+    identity = read_json(f"{base}.done").get("incident")
+    return identity if type(identity) is str else None
+
+
+def _afterwards(case: Case, identity: str | None) -> None:
+    """Do what nobody waits for; whatever fails here, the order is done."""
+    try:
+        if identity is not None:
+            if case.fingerprint:
+                environment.keep(case, good=_was_good(case))
+            bundle.settle(f"{case.state_dir}/{layout.INCIDENTS}/{identity}")
+            bundle.prune(f"{case.state_dir}/{layout.INCIDENTS}", KEPT)
+        bundle.bring_home(
+            f"{case.state_dir}/{layout.INCIDENTS}",
+            f"{case.run_dir}/{layout.INCIDENTS}",
+            case.state_dir,
+        )
+    except OSError:
+        return  # the disk is still full: the next one tries again
+
+
+def _was_good(case: Case) -> bool:
+    """Tell whether the life that ended ran well, and with what we see now.
+
+    An edit during a life is loaded by the next one only: then this life says nothing about what is there now.
+    """
+    healthy_s = float((case.facts.plan.get("restart") or {}).get("healthy_s") or 0.0)
+    if (
+        case.order.get("live")
+        or not healthy_s
+        or float(case.order.get("lived_s") or 0.0) < healthy_s
+    ):
+        return False
+    return case.unchanged or not os.path.exists(environment.good_path(case))

@@ -1,0 +1,84 @@
+"""What the kernel says about a process that is still there: state, threads, descriptors, limits."""
+
+import os
+
+from holdfast.diagnosis.stacks import doing
+from holdfast.evidence.case import read_text
+from holdfast.linux import procfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from holdfast.evidence.case import Case
+
+#: A bomb of threads must not hold up the evidence about it.
+_THREADS = 200
+_DESCRIPTORS = 5000
+_STATUS = ("VmPeak", "VmSize", "VmHWM", "VmRSS", "VmSwap", "Threads", "SigBlk", "SigIgn", "SigCgt", "voluntary_ctxt_switches",
+           "nonvoluntary_ctxt_switches", "Seccomp", "TracerPid")  # fmt: skip
+
+
+def collect(case: "Case") -> None:
+    """Read /proc/PID, and put into words what each thread waits for."""
+    if not case.alive():
+        case.miss("process", f"pid {case.pid} is gone")
+        return
+    base = f"/proc/{case.pid}"
+    found = procfs.reading(case.pid)
+    facts: dict[str, Any] = {"state": found.state if found else "?"}
+    threads = _threads(base)
+    facts["wchan"] = next((t["wchan"] for t in threads if t["tid"] == case.pid), "")
+    if found:
+        facts.update(threads=found.threads, rss_bytes=found.rss_bytes, cpu_ns=found.cpu_ns)
+    status = dict(line.partition(":\t")[::2] for line in read_text(f"{base}/status").splitlines())
+    facts["status"] = {name: status[name].strip() for name in _STATUS if name in status}
+    facts["fds"] = _descriptors(base)
+    facts["limits"] = read_text(f"{base}/limits").splitlines()
+    facts["cgroup"] = read_text(f"{base}/cgroup").splitlines()
+    facts["command"] = procfs.command_line(case.pid)[:1]
+    facts["thread_list"] = threads
+    case.facts.process = facts
+    case.keep_json("process.json", facts)
+    by_tid = {thread["tid"]: thread for thread in threads}
+    for stack in case.facts.live_stacks:
+        thread = by_tid.get(stack.get("tid"))
+        if thread:
+            stack["doing"] = thread["doing"]
+
+
+def _threads(base: str) -> "list[dict[str, Any]]":
+    try:
+        tids = sorted(int(name) for name in os.listdir(f"{base}/task"))
+    except OSError:
+        return []
+    threads = []
+    for tid in tids[:_THREADS]:
+        task = f"{base}/task/{tid}"
+        stat = read_text(f"{task}/stat", 1024)
+        state = stat[stat.rfind(")") + 2 :][:1] or "?"
+        wchan = read_text(f"{task}/wchan", 128).strip()
+        threads.append({
+            "tid": tid, "name": read_text(f"{task}/comm", 64).strip(), "state": state, "wchan": wchan,
+            "syscall": read_text(f"{task}/syscall", 256).strip(),
+            "schedstat": read_text(f"{task}/schedstat", 128).strip(),
+            "doing": doing(state, wchan),
+        })  # fmt: skip
+    return threads
+
+
+def _descriptors(base: str) -> "dict[str, Any]":
+    """Count open descriptors by kind; the kind that dominates is what leaks."""
+    try:
+        names = os.listdir(f"{base}/fd")
+    except OSError as error:
+        return {"error": error.strerror}
+    kinds: dict[str, int] = {}
+    for name in names[:_DESCRIPTORS]:
+        try:
+            target = os.readlink(f"{base}/fd/{name}")
+        except OSError:
+            continue  # closed while we looked
+        kind = target.partition(":")[0] if not target.startswith("/") else "file"
+        kinds[kind] = kinds.get(kind, 0) + 1
+    return {"count": len(names), "kinds": kinds}

@@ -1,0 +1,289 @@
+"""The flags that are up, and what is being done about each: carries out what the ladder decides.
+
+A flag's file is written before the effect that follows from it, so that a watchdog that is killed between any two of
+these lines leaves behind what the next one needs to go on.
+"""
+
+import os
+import time
+
+from holdfast.core import ladder
+from holdfast.linux import files
+from holdfast.watchdog.orders import START_S
+from holdfast.wire import layout
+from holdfast.wire.jsonlite import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from holdfast.model.plan import WatchPlan
+    from holdfast.watchdog.engine import Engine
+    from holdfast.watchdog.keeper_line import KeeperLine
+    from holdfast.watchdog.orders import Orders
+    from holdfast.watchdog.senses import Look
+    from holdfast.watchdog.wards import Roll
+
+NODE = "@node"
+#: What kind of incident a flag becomes.
+KINDS = {
+    "missed_heartbeat": "hang", "failed_probe": "probe", "start_failed": "start",
+    "memory_over_limit": "memory", "disk_low": "disk", "crash_loop": "crash_loop",
+}  # fmt: skip
+#: Memory is about to run out: only what can be had at once.
+_MEMORY_EVIDENCE_S = 0.05
+
+
+class Cases:
+    """All flags of the node."""
+
+    __slots__ = (
+        "_cases", "_engine", "_keeper", "_orders", "_roll", "_run_dir", "_verdicts", "_watch", "state_dir",
+    )  # fmt: skip
+
+    def __init__(self, engine: "Engine", run_dir: str, keeper: "KeeperLine", roll: "Roll") -> None:
+        self._engine = engine
+        self._run_dir = run_dir
+        self._keeper = keeper
+        self._roll = roll
+        self._cases: dict[tuple[str, str], ladder.Case] = {}
+        self._verdicts: dict[str, list[str]] = {}
+        self._orders: Orders
+        self._watch: WatchPlan
+        self.state_dir = ""
+
+    def go_by(self, orders: "Orders", watch: "WatchPlan", state_dir: str) -> None:
+        """Set what the cases need beyond the start."""
+        self._orders, self._watch, self.state_dir = orders, watch, state_dir
+
+    def __len__(self) -> int:
+        return len(self._cases)
+
+    def has(self, worker: str, flag: str) -> bool:
+        """Whether this flag is up."""
+        return (worker, flag) in self._cases
+
+    def load(self) -> None:
+        """Take up the flags that an earlier watchdog left."""
+        directory = f"{self._run_dir}/{layout.FLAGS}"
+        try:
+            names = os.listdir(directory)
+        except OSError:
+            return
+        for name in names:
+            path = f"{directory}/{name}"
+            try:
+                value = loads(files.read(path).decode())
+            except (OSError, ValueError):
+                value = None
+            case = ladder.from_flag(value, time.monotonic()) if type(value) is dict else None
+            known = case is not None and (case.worker == NODE or case.worker in self._roll.by_name)
+            if case is None or not known or name != f"{case.worker}.{case.flag}":
+                _remove(
+                    path
+                )  # half a flag, or of a worker that is gone: nobody would ever clear it
+                continue
+            self._cases[case.worker, case.flag] = case
+            if case.phase == ladder.EVIDENCE:
+                is_done, incident = self._orders.outcome(case.key)
+                if is_done:
+                    ladder.captured(case, case.key, incident)
+                elif not case.key.startswith("exit-"):
+                    self._capture(case, self._settings(case).evidence_s)
+
+    # -- looks -------------------------------------------------------------------------------------
+
+    def look(self, worker: str, flag: str, look: "Look", n: int) -> None:
+        """Go on with a flag after a look at it; a healthy worker without the flag costs one dictionary look-up."""
+        case = self._cases.get((worker, flag))
+        now_s = time.monotonic()
+        if case is None:
+            if look.verdict != ladder.SICK:
+                return
+            case = self._cases[worker, flag] = ladder.Case(worker, flag, now_s)
+        if look.verdict == ladder.SICK:
+            case.value, case.limit = look.value, look.limit
+            if case.phase in (ladder.CLEAR, ladder.RAISED) or not case.says:
+                case.says = look.says
+        verdict = look.verdict
+        if case.phase == ladder.VERIFY and self._sick_otherwise(case):
+            verdict = ladder.SICK  # it has another symptom now: that is no cure
+        effects = ladder.step(
+            case, self._settings(case), verdict, n=n, now_s=now_s, now_unix_s=time.time(),
+            allowed=ladder.may_act(case, self._cases.values()),
+        )  # fmt: skip
+        self._carry_out(case, effects)
+
+    def expect_evidence(self, worker: str, flag: str, key: str) -> None:
+        """The evidence for a flag that is about to be raised is being taken already, as that of a death."""
+        case = self._cases.setdefault((worker, flag), ladder.Case(worker, flag, time.monotonic()))
+        if case.phase == ladder.CLEAR:
+            case.given_key = key
+
+    def _sick_otherwise(self, case: ladder.Case) -> bool:
+        return any(
+            other.worker == case.worker
+            and other.phase == ladder.RAISED
+            and other.sick_since_s is not None
+            for other in self._cases.values()
+            if other is not case and ladder.RUNGS.get(other.flag)
+        )
+
+    def of(self, worker: str) -> "list[ladder.Case]":
+        """Return the flags of one worker."""
+        return [case for case in self._cases.values() if case.worker == worker]
+
+    def workers(self) -> "set[str]":
+        """Return the workers that have a flag."""
+        return {worker for worker, _ in self._cases}
+
+    # -- what others say ---------------------------------------------------------------------------
+
+    def accepted(self, worker: str, flag: str, unix_s: float) -> None:
+        """The keeper took an order for this flag; one from before its evidence belongs to an earlier rung."""
+        case = self._cases.get((worker, flag))
+        if case is None or case.phase != ladder.REMEDY:
+            return
+        asked_ms = case.key.rpartition("-")[2]
+        if asked_ms.isdigit() and unix_s * 1000 >= int(asked_ms):
+            case.accepted = True
+
+    def release(self, worker: str, unix_s: float | None = None) -> None:
+        """A person took over at ``unix_s`` (None: now); flags that were raised later stand.
+
+        A new watchdog reads in the journal again what a person did before the flag was raised.
+        """
+        for case in self.of(worker):
+            if unix_s is None or case.since_unix_s <= unix_s:
+                self._carry_out(case, ladder.release(case, time.monotonic()))
+
+    def evidence_done(self, key: str, incident: "str | None") -> "str | None":
+        """An order is complete; return the worker that waits for it, if one does."""
+        for verdict in self._verdicts.pop(key, ()) if incident else ():
+            self._append(incident or "", verdict)
+        for case in self._cases.values():
+            if case.key == key:
+                ladder.captured(case, key, incident)
+                if incident and case.phase != ladder.EVIDENCE:
+                    self._write(case)
+                return case.worker if case.phase == ladder.EVIDENCE else None
+        return None
+
+    # -- effects -----------------------------------------------------------------------------------
+
+    def _settings(self, case: ladder.Case) -> ladder.Settings:
+        ward = self._roll.by_name.get(case.worker)
+        rungs = ladder.RUNGS.get(case.flag, ())
+        if case.worker not in self._roll.groups:
+            rungs = tuple(rung for rung in rungs if rung != ladder.RESTART_GROUP)
+        budget_s = self._watch["evidence_budget_s"]
+        if case.flag == "memory_over_limit":
+            budget_s = min(budget_s, _MEMORY_EVIDENCE_S)
+        start_s = ward.spec.ready["timeout_s"] + ward.spec.slow_s if ward is not None else 0.0
+        return ladder.Settings(
+            rungs, evidence_s=budget_s + START_S, verify_s=self._watch["verify_s"], start_s=start_s
+        )
+
+    def _carry_out(self, case: ladder.Case, effects: "list[object]") -> None:
+        for effect in effects:
+            if isinstance(effect, ladder.WriteFlag):
+                self._write(case)
+            elif isinstance(effect, ladder.ClearFlag):
+                self._engine.say(f"flag {case.flag} of {case.worker} cleared")
+                self._cases.pop((case.worker, case.flag), None)
+                _remove(f"{self._run_dir}/{layout.flag(case.worker, case.flag)}")
+            elif isinstance(effect, ladder.CaptureEvidence):
+                self._capture(case, effect.deadline_s)
+            elif isinstance(effect, ladder.OrderRemedy):
+                self._order(case, effect)
+            elif isinstance(effect, ladder.Verdict):
+                self.verdict(effect.key, effect.verdict)
+            else:
+                raise TypeError(f"the ladder asks for {effect!r}, which nobody here can do")
+
+    def _write(self, case: ladder.Case) -> None:
+        words = f"flag {case.flag} of {case.worker}: {case.phase}, rung {case.rung}: {case.says}"
+        self._engine.say(words)
+        try:
+            data = dumps(case.to_flag()).encode() + b"\n"
+            files.write_atomic(f"{self._run_dir}/{layout.flag(case.worker, case.flag)}", data)
+        except OSError as error:
+            # Without its file a flag is not seen and not survived, but it is still acted upon.
+            self._engine.say(
+                f"cannot write the flag {case.flag} of {case.worker}: {error.strerror}"
+            )
+
+    def _capture(self, case: ladder.Case, deadline_s: float) -> None:
+        if case.key.startswith("exit-"):
+            is_done, incident = self._orders.outcome(case.key)
+            if is_done:  # it was quicker than we were
+                ladder.captured(case, case.key, incident)
+            return
+        ward = self._roll.by_name.get(case.worker)
+        live = ward is not None and ward.pid > 0
+        self._orders.place({
+            "key": case.key, "kind": KINDS.get(case.flag, "hang"), "worker": case.worker, "n": case.n,
+            "pid": ward.pid if ward is not None else 0, "status": None,
+            "lived_s": max(0.0, time.monotonic() - ward.started_s) if ward is not None and live else None,
+            "seq": None, "flag": case.to_flag(), "unix_s": time.time(),
+            "deadline_s": max(0.0, deadline_s - START_S), "live": live,
+        })  # fmt: skip
+        self._orders.start_due()
+
+    def _order(self, case: ladder.Case, effect: ladder.OrderRemedy) -> None:
+        names = [case.worker]
+        if effect.remedy == ladder.RESTART_GROUP:
+            names += [n for n in self._roll.groups.get(case.worker, ()) if n != case.worker]
+        for name in names:
+            reply = self._replied(case) if name == case.worker else _ignore
+            self._keeper.ask(
+                {
+                    "do": "restart", "worker": name, "by": "watchdog", "how": "kill", "flag": case.flag,
+                    "incident": case.incident, "n": effect.n if name == case.worker else None,
+                },
+                reply,
+            )  # fmt: skip
+
+    def _replied(self, case: ladder.Case) -> "Callable[[dict[str, Any] | None], None]":
+        def reply(answer: "dict[str, Any] | None") -> None:
+            if answer is not None and answer.get("ok"):
+                case.accepted = True
+            elif answer is not None:
+                self._engine.say(
+                    f"the keeper does not restart {case.worker}: {answer.get('error')}"
+                )
+
+        return reply
+
+    def verdict(self, key: str, verdict: str) -> None:
+        """Write into an incident's timeline what became of it; waits for the incident where there is none yet."""
+        is_done, incident = self._orders.outcome(key)
+        if incident:
+            self._append(incident, verdict)
+        elif not is_done:
+            self._verdicts.setdefault(key, []).append(verdict)
+
+    def _append(self, incident: str, verdict: str) -> None:
+        path = f"{self.state_dir}/{layout.INCIDENTS}/{os.path.basename(incident)}/timeline.jsonl"
+        line = (
+            dumps({"unix_s": time.time(), "what": "verdict", "verdict": verdict}).encode() + b"\n"
+        )
+
+        def written(result: object) -> None:
+            if isinstance(result, OSError):
+                self._engine.say(f"cannot write the verdict of {incident}: {result.strerror}")
+
+        # The incidents are on a disk, and a disk may hang.
+        self._engine.aside(lambda: files.append(path, line), written)
+
+
+def _ignore(_answer: "dict[str, Any] | None") -> None:
+    pass
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass  # it is gone already

@@ -1,0 +1,141 @@
+"""What of the plan the watchdog goes by, read without becoming as large as the plan.
+
+A plan of a thousand workers is 3 MB of Python objects, of which a hundredth is needed here, and an interpreter does
+not give such memory back. So a forked child reads it, says in a few kilobytes what is in it, and takes the memory with
+it when it ends. Should the child be killed, we go on with the plan we have.
+"""
+
+import os
+
+from holdfast.linux import files
+from holdfast.model.errors import StateError
+from holdfast.wire import plan as plan_format
+from holdfast.wire.jsonlite import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from holdfast.model.plan import Heartbeat, Plan, ReadyCheck, WatchPlan, WorkerPlan
+
+
+class Spec:
+    """What the plan says about a worker; shared by workers that are alike."""
+
+    __slots__ = (
+        "beat", "directory", "env", "healthy_s", "log_directory", "memory_bytes", "ready", "slow_s", "stop_s",
+    )  # fmt: skip
+
+    def __init__(self, fields: "dict[str, Any]") -> None:
+        self.ready: ReadyCheck = fields["ready"]
+        self.beat: Heartbeat = fields["beat"]
+        self.memory_bytes: int = fields["memory_bytes"]
+        self.healthy_s: float = fields["healthy_s"]
+        self.slow_s: float = fields["slow_s"]  #: the longest delay before a restart
+        self.stop_s: float = fields["stop_s"]
+        self.log_directory: str = fields["log_directory"]  #: "": no log is looked into
+        self.directory: str = fields["directory"]  #: for exec; else ""
+        self.env: dict[str, str] | None = fields["env"]
+
+    def needs_care(self) -> bool:
+        """Whether there is more to do than taking samples."""
+        return (
+            self.ready["kind"] != "none" or self.beat["kind"] != "none" or bool(self.memory_bytes)
+        )
+
+
+class Digest:
+    """The whole of it."""
+
+    __slots__ = ("groups", "names", "numbers", "specs", "state_dir", "watch")
+
+    def __init__(self, value: "dict[str, Any]") -> None:
+        self.watch: WatchPlan = value["watch"]
+        self.state_dir: str = value["state_dir"]
+        self.groups: dict[str, list[str]] = value[
+            "groups"
+        ]  #: worker -> all of its group, in start order
+        self.specs = [Spec(fields) for fields in value["specs"]]
+        self.names: list[str] = value["names"]
+        self.numbers: list[int] = value["numbers"]  #: of each name's spec
+
+
+def read(path: str) -> Digest:
+    """Return the digest of a plan file.
+
+    Raises:
+        StateError: It cannot be read, or is no plan.
+    """
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if not pid:
+        _child(path, write_end)
+    os.close(write_end)
+    parts = []
+    while part := os.read(read_end, 1 << 16):
+        parts.append(part)
+    os.close(read_end)
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # reaped by somebody else
+    try:
+        value = loads(b"".join(parts).decode())
+    except ValueError:
+        raise StateError(f"{path}: the process that reads it was killed") from None
+    if "error" in value:
+        raise StateError(value["error"])
+    return Digest(value)
+
+
+def _child(path: str, write_end: int) -> None:
+    try:
+        try:
+            answer = digest(plan_format.decode(files.read(path), path))
+        except (OSError, StateError, KeyError, TypeError, SystemError) as error:
+            answer = {
+                "error": str(error) if isinstance(error, StateError) else f"{path}: {error!r}"
+            }
+        data = memoryview(dumps(answer).encode())
+        while data:
+            data = data[os.write(write_end, data) :]
+    finally:
+        # A forked child must never return into the watchdog.
+        os._exit(0)
+
+
+def digest(plan: "Plan") -> "dict[str, Any]":
+    """Return what is needed of a plan."""
+    shared: dict[str, int] = {}
+    specs: list[dict[str, Any]] = []
+    numbers = []
+    for worker in plan["workers"]:
+        fields = _fields(worker, plan["env"])
+        number = shared.setdefault(dumps(fields), len(specs))
+        if number == len(specs):
+            specs.append(fields)
+        numbers.append(number)
+    return {
+        "watch": plan["watch"],
+        "state_dir": plan["state_dir"],
+        "groups": {name: group["workers"] for group in plan["groups"] for name in group["workers"]},
+        "specs": specs,
+        "names": [worker["name"] for worker in plan["workers"]],
+        "numbers": numbers,
+    }
+
+
+def _fields(worker: "WorkerPlan", env: "dict[str, str]") -> "dict[str, Any]":
+    log = worker["log"]
+    runs = "exec" in (worker["ready"]["kind"], worker["heartbeat"]["kind"])
+    return {
+        "ready": worker["ready"],
+        "beat": worker["heartbeat"],
+        "memory_bytes": worker["limits"]["memory_bytes"] or 0,
+        "healthy_s": worker["restart"]["healthy_s"],
+        "slow_s": worker["restart"]["delay_max_s"],
+        "stop_s": worker["stop"]["grace_s"],
+        "log_directory": log["directory"] if log and worker["ready"]["kind"] == "log" else "",
+        "directory": worker["directory"] if runs else "",
+        "env": {**env, **worker["env"]} if runs else None,
+    }
