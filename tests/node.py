@@ -56,18 +56,20 @@ class Node:
         entry = stub(name, str(self.tmp))
         entry["autostart"] = True
         entry["argv"] = argv
-        entry["restart"].update(
-            policy="always", limit=0, window_s=60.0, delay_s=0.1, delay_max_s=5.0, healthy_s=0.2
-        )
+        entry["restart"] = {
+            "policy": "always", "limit": 0, "window_s": 60.0, "after_limit": "slow", "delay_s": 0.1,
+            "delay_max_s": 5.0, "jitter": 0.0, "healthy_s": 0.2,
+        }  # fmt: skip
         entry["log"] = {
             "max_bytes": 1 << 20, "max_age_s": 0.0, "keep": 1000, "compress": False,
             "directory": f"{self.state_dir}/logs/{name}",
         }  # fmt: skip
+        loose: dict[str, Any] = entry  # type: ignore[assignment]
         for key, value in changes.items():
-            old = entry.get(key)
-            entry[key] = (
+            old = loose.get(key)
+            loose[key] = (
                 {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-            )  # type: ignore[literal-required]
+            )
         self.workers.append(entry)
         return entry
 
@@ -98,7 +100,8 @@ class Node:
         return {w["name"]: w for w in reply["workers"]} if reply else {}
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        return talk.request(self.run_dir, request, 15.0 * SLOWNESS)
+        reply: dict[str, Any] = talk.request(self.run_dir, request, 15.0 * SLOWNESS)
+        return reply
 
     def wait_state(self, name: str, state: str, within_s: float = 15.0) -> dict[str, Any]:
         def look() -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 
 def policy(**changes: object) -> RestartPolicy:
-    base: dict[str, object] = {
+    rules: Any = {
         "policy": "always", "limit": 5, "window_s": 60.0, "after_limit": "slow", "delay_s": 0.1,
         "delay_max_s": 30.0, "jitter": 0.0, "healthy_s": 1.0,
     }  # fmt: skip
-    return {**base, **changes}  # type: ignore[return-value]
+    rules.update(changes)
+    return rules  # type: ignore[no-any-return]
 
 
 def die(rules: RestartPolicy, lives: list[float], *, clean: bool = False) -> list[Decision]:

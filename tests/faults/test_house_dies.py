@@ -7,6 +7,7 @@ import random
 import re
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -149,7 +150,10 @@ def test_killed_at_random_nothing_is_lost_and_nothing_doubled(node: Node, tmp_pa
         node.wait_state(name, "down")
         left = node.processes(name)
         assert left == [], "\n".join(
-            [f"{pid} life {procfs.environ(pid).get('HOLDFAST_START')} {procfs.reading(pid)}" for pid in left]
+            [
+                f"{pid} life {procfs.environ(pid).get('HOLDFAST_START')} {procfs.reading(pid)}"
+                for pid in left
+            ]
             + [str(r) for r in node.journal() if r.get("worker") == name][-12:]
         )
     for name in before:
@@ -164,15 +168,21 @@ def test_killed_at_random_nothing_is_lost_and_nothing_doubled(node: Node, tmp_pa
     for name in ("talks", "dies0", "dies1"):
         written = int((tmp_path / name).read_text())
         try:
-            wait_for(lambda name=name, written=written: not _missing(node, name, written), "all lines")
+            wait_for(partial(_is_whole, node, name, written), "all lines")
         except AssertionError:
             lost = sorted(_missing(node, name, written))
-            raise AssertionError(f"{len(lost)} of {written} lines of {name} lost: {lost[:3]} … {lost[-3:]}") from None
+            raise AssertionError(
+                f"{len(lost)} of {written} lines of {name} lost: {lost[:3]} … {lost[-3:]}"
+            ) from None
     print(
         {role: f"{seconds * 1000:.0f} ms" for role, seconds in slowest.items()},
         "slowest return",
         SLOWNESS,
     )
+
+
+def _is_whole(node: Node, name: str, written: int) -> bool:
+    return not _missing(node, name, written)
 
 
 def _missing(node: Node, name: str, written: int) -> set[int]:

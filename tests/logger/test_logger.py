@@ -5,6 +5,7 @@ import fcntl
 import gzip
 import os
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -51,13 +52,17 @@ os.write(2, b"%d\\n" % number)
 """
 
 
-def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = 20.0) -> Any:
+def wait_for(
+    condition: Callable[[], Any], what: str | Callable[[], str], deadline_s: float = 20.0
+) -> Any:
     until = time.monotonic() + deadline_s * SLOWNESS
     while True:
         value = condition()
         if value:
             return value
-        assert time.monotonic() < until, f"waited {deadline_s * SLOWNESS:g} s in vain: {what}"
+        if time.monotonic() > until:
+            words = what if isinstance(what, str) else what()
+            pytest.fail(f"waited {deadline_s * SLOWNESS:g} s in vain: {words}")
         time.sleep(0.002)
 
 
@@ -169,6 +174,11 @@ class Node:
     def all(self, worker: str = "w", stream: str = "out") -> bytes:
         return b"".join(self.closed(worker, stream).values()) + self.live(worker, stream)
 
+    def state(self) -> str:
+        """For the message of a test that failed."""
+        status = self.process.poll() if self.process else "none"
+        return f"logger: {status}, pipe empty: {self.is_drained()}, it says: {self.house_log()[-3000:]}"
+
     def house_log(self) -> str:
         path = self.root / "house" / "err.log"
         return path.read_text() if path.exists() else ""
@@ -224,13 +234,19 @@ def write_while(node: Node, disturb: Callable[[], None], kind: str = "any") -> i
         assert process.stderr is not None
         process.stdin.write(b"enough")
         process.stdin.flush()
+        answer = process.stderr
+        wait_for(
+            lambda: select.select([answer], [], [], 0)[0],
+            lambda: f"the writer ends; {node.state()}",
+            60,
+        )
         count = int(process.stderr.readline())
         assert process.wait(20 * SLOWNESS) == 0
     finally:
         process.kill()
         process.wait()
         for pipe in (process.stdin, process.stderr):
-            if pipe:
+            if pipe is not None:
                 pipe.close()
     return count
 
@@ -304,7 +320,7 @@ def test_whoever_follows_sees_every_line_once_while_the_logger_is_killed(root: P
 
         assert len(seen) == count
         assert all(
-            line.text.startswith("%010d " % n) and len(line.text) == 99
+            line.text.startswith(f"{n:010d} ") and len(line.text) == 99
             for n, line in enumerate(seen)
         )
         assert all(a.unix_s <= b.unix_s for a, b in pairwise(seen))
@@ -473,7 +489,7 @@ def test_what_is_done_to_the_files_behind_our_back_is_noticed(node: Node, how: s
         shutil.rmtree(directory)
     else:
         os.truncate(directory / "out.log", 0)
-    said = []
+    said: list[bytes] = []
 
     def seen() -> bool:
         said.append(b"after %d\n" % len(said))
@@ -599,9 +615,8 @@ def test_a_full_disk_holds_the_output_back_and_loses_none_of_it(
 
 
 @needs_mount
-def test_on_a_disk_that_stays_full_the_oldest_segments_make_room(
-    root: Path, small_disk: Path
-) -> None:
+@pytest.mark.usefixtures("small_disk")
+def test_on_a_disk_that_stays_full_the_oldest_segments_make_room(root: Path) -> None:
     """The worker must not stand still for ever because of its own old logs."""
     node = Node(root, max_bytes=300_000)
     node.start()

@@ -93,7 +93,7 @@ def streams(draw: st.DrawFn) -> list[Segment]:
     ns, life = 1_000_000_000, draw(st.integers(0, 2))
     for _ in range(draw(st.integers(1, 4))):
         data = b""
-        records = []
+        records: list[tuple[int, int, int]] = []
         for _ in range(draw(st.integers(0, 6))):
             piece = draw(
                 st.lists(
@@ -147,9 +147,7 @@ def test_read_and_tail_agree_with_the_naive_model(
             logs.tail(name, "w", count, start=life)
             == [x for x in expected if x.start == life][-count:]
         )
-        assert [x for x in logs.read(name, "w", until=until)] == [
-            x for x in expected if x.unix_s <= until
-        ]
+        assert list(logs.read(name, "w", until=until)) == [x for x in expected if x.unix_s <= until]
         assert list(logs.read(name, "w", since_unix_s=since)) == [
             x for x in expected if x.unix_s >= since
         ]

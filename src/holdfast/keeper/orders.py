@@ -6,6 +6,7 @@ import time
 from holdfast.core import lifecycle
 from holdfast.linux import pidfd, talk
 from holdfast.linux import signals as signal
+from holdfast.wire import layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,6 +135,8 @@ def forget_if_unplanned(state: "State", kept: "Kept") -> None:
     """A worker that is not in the plan any more goes once its processes are gone."""
     if kept.life is None and kept.spare is None and not _is_planned(state, kept.name):
         state.workers.pop(kept.name, None)
+        for stream in ("out", "err"):
+            pidfd.close(state.pipes.pop(f"{state.run_dir}/{layout.fifo(kept.name, stream)}", -1))
         state.waiting.pop(kept.name, None)
         drop_sockets(state, kept)
         state.groups.remove(kept.name)

@@ -1,5 +1,7 @@
 """The plan as the keeper uses it, and how a new one replaces it while everything runs."""
 
+import os
+
 from holdfast.core import lifecycle
 from holdfast.keeper import orders
 from holdfast.keeper.kept import Kept
@@ -20,7 +22,12 @@ def fit(state: "State", kept: Kept) -> None:
     kept.entry = plan_format.fingerprint(plan, state.env_sum)
     if plan["log"]:
         for stream in ("out", "err"):
-            launch.make_pipe(f"{state.run_dir}/{layout.fifo(plan['name'], stream)}")
+            path = f"{state.run_dir}/{layout.fifo(plan['name'], stream)}"
+            launch.make_pipe(path)
+            # Anchor and logger hold it as well: any two of us may be killed while the worker dies,
+            # and its last words are still in the pipe.
+            if path not in state.pipes:
+                state.pipes[path] = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def tell_pipes(state: "State") -> None:

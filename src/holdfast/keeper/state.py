@@ -49,6 +49,9 @@ class State:
         self.owed: list[Owed] = []
         self.unsure: list[tuple[Kept, Life, float]] = []  # dead; what follows depends on the status
         self.sockets: dict[str, int] = {}  # listening sockets, by "listen.WORKER.NAME"
+        self.pipes: dict[
+            str, int
+        ] = {}  # the workers' pipes, held so that what is in them is not lost
         self.exits = ExitBook(f"{run_dir}/{layout.EXITS}")
         self.groups = cgroup.Groups(self.node)
         self.chance = Random().random

@@ -19,9 +19,7 @@ from holdfast.linux.house import House, raise_open_files
 from holdfast.linux.revive import AnchorWatch, reap_revived
 from holdfast.logger import rotate
 from holdfast.logger.stream import IDLE_CLOSE_S, PIPE_BYTES, Stream, drop_oldest
-from holdfast.model.errors import StateError
-from holdfast.wire import journal, layout
-from holdfast.wire import plan as plan_format
+from holdfast.wire import journal, jsonlite, layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -321,12 +319,13 @@ class Logger:
             return
         self.plan_seen = seen
         try:
-            plan = plan_format.decode(files.read(path), path)
+            # Only what is ours: the rest of the plan may be of whatever shape the others like.
+            plan = jsonlite.loads(files.read(path).decode())
             policies = {w["name"]: w["log"] for w in plan["workers"] if w["log"] is not None}
             policies[layout.HOUSE_LOG] = plan["house_log"]
             self.state_dir = plan["state_dir"]
-        except (OSError, KeyError, TypeError, StateError) as error:
-            self.house.say(f"the plan cannot be read, logs are kept as before: {error}")
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            self.house.say(f"the plan cannot be read, logs are kept as before: {error!r}")
             return
         self.policies.update(policies)
         for stream in self.streams.values():

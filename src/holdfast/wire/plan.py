@@ -31,7 +31,9 @@ def fingerprint(worker: "WorkerPlan", shared_env: int) -> int:
         worker: Its entry in the plan.
         shared_env: What :func:`env_sum` says of the plan.
     """
-    fixed: dict[str, object] = {k: v for k, v in worker.items() if k not in ADJUSTABLE and k != "log"}
+    fixed: dict[str, object] = {
+        k: v for k, v in worker.items() if k not in ADJUSTABLE and k != "log"
+    }
     log = worker["log"]
     fixed["log"] = log and log["directory"]
     return crc32(dumps(sorted(fixed.items())).encode(), shared_env)

@@ -52,6 +52,12 @@ def _one_death(scene: "Scene", row: "Row") -> None:
         n, row.pid, at_s = scene.signal_worker(name, number)
     else:
         n, row.pid, at_s = scene.inject(name, catalogue.FAULTS[kind])
+    measure(scene, row, n, at_s)
+
+
+def measure(scene: "Scene", row: "Row", n: int, at_s: float) -> None:
+    """Follow life ``n``, hurt at ``at_s`` (monotonic), to its end and to the next one, and fill in the row."""
+    kind, name = row.drill.kind, row.drill.target
     death = _wait_death(scene, row, n)
     if death is None:
         row.troubles.append(f"nobody noticed within {time.monotonic() - at_s:.0f} s")
