@@ -16,10 +16,10 @@ TOO_DEAR = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("role", ["anchor", "keeper", "watchdog", "logger"])
-def test_a_house_process_imports_next_to_nothing(role: str) -> None:
+@pytest.mark.parametrize("module", ["anchor.loop", "keeper.loop", "watchdog.watch", "logger.loop"])
+def test_a_house_process_imports_next_to_nothing(module: str) -> None:
     """A keeper that imports `json` starts 20 ms later: 20 ms in which a crashed worker stays down."""
-    code = f"import sys; sys.path.insert(0, {str(SOURCE)!r}); import holdfast.{role}.loop; print(*sys.modules)"
+    code = f"import sys; sys.path.insert(0, {str(SOURCE)!r}); import holdfast.{module}; print(*sys.modules)"
 
     run = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False

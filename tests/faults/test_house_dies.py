@@ -199,6 +199,22 @@ def _missing(node: Node, name: str, written: int) -> set[int]:
     return set(range(written)) - seen
 
 
+def test_a_node_whose_keeper_cannot_work_can_still_be_ended(node: Node) -> None:
+    """The plan is damaged while it runs and the keeper dies: it can never come back, and SIGTERM must still end it all."""
+    node.add("w", SLEEP)
+    node.start()
+    worker = node.wait_state("w", "running")["pid"]
+    Path(node.run_dir, "plan.json").write_text("{")
+    node.kill("keeper")
+
+    os.kill(node.anchor_child, signal.SIGTERM)
+    os.kill(node.anchor_child, signal.SIGINT)
+
+    _, status = os.waitpid(node.anchor_child, 0)
+    assert os.WEXITSTATUS(status) == 1
+    wait_for(lambda: not procfs.start_ticks(worker), "the worker to be gone")
+
+
 def test_a_plan_from_another_version_is_a_clear_error() -> None:
     from holdfast.model.errors import StateError
     from holdfast.wire.plan import decode

@@ -86,28 +86,26 @@ def line_of(stream: str, data: bytes, head: tuple[int, int]) -> logs.Line:
     return logs.Line(head[0] / 1e9, stream, "w", head[1], data.decode("utf-8", "surrogateescape"))
 
 
+BYTES = st.sampled_from([b"a", b"bc", b"\n", b"\xff", "é".encode(), b"\x1b[1m"])
+
+
 @st.composite
 def streams(draw: st.DrawFn) -> list[Segment]:
     """Segments with dates that grow and lives that follow one another; a logger may not have known the life."""
-    made = []
+    made: list[Segment] = []
     ns, life = 1_000_000_000, draw(st.integers(0, 2))
     for _ in range(draw(st.integers(1, 4))):
         data = b""
         records: list[tuple[int, int, int]] = []
         for _ in range(draw(st.integers(0, 6))):
-            piece = draw(
-                st.lists(
-                    st.sampled_from([b"a", b"bc", b"\n", b"\xff", "é".encode(), b"\x1b[1m"]),
-                    min_size=1,
-                    max_size=8,
-                )
-            )
+            piece = draw(st.lists(BYTES, min_size=1, max_size=8))
             ns += draw(st.integers(1, 5)) * 1_000_000_000
-            life += draw(st.sampled_from([0, 0, 0, 1]))
+            life += draw(st.integers(0, 3)) // 3
             records.append((len(data), ns, life if draw(st.integers(0, 5)) else 0))
             data += b"".join(piece)
         # As after a rotation: records about bytes that went to the next segment.
-        if records and draw(st.booleans()):
+        is_rotated = draw(st.booleans())
+        if records and is_rotated:
             records.append((len(data) + 3, ns, life))
         if not records and data:
             records.append((0, ns, life))

@@ -12,7 +12,6 @@ It may be killed, too: the others see that and start a new one, which finds the 
 """
 
 import _socket
-import array
 import fcntl
 import os
 import select
@@ -32,6 +31,8 @@ _CHILDREN = ("keeper", "watchdog", "logger")
 _EXITS_MAX_BYTES = 256 * 1024
 _DRAIN_S = 2.0
 _LAST_EVIDENCE_S = 2.0
+#: How long a keeper that does not answer may hold up the end of the node (a fifth of it when asked twice).
+_KEEPER_PATIENCE_S = 15.0
 #: A beat of the keeper and the watchdog may be this old before we stop telling others that all is well.
 _FRESH_S = 5.0
 
@@ -61,6 +62,7 @@ class Anchor:
         self.held: dict[str, int] = {}
         self.end_status = -1  # the node is to end with this status
         self.terms = 0  # how often we were asked to end
+        self.asked_s = 0.0  # when that was for the first time
         self.told = (0, False)  # which keeper was told to end the node, and whether by force
         self.state_lock = self._lock_state()
         self.device = self._open_device()
@@ -140,6 +142,7 @@ class Anchor:
     def _note_signal(self, number: int, _frame: object) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             self.terms += 1
+            self.asked_s = self.asked_s or time.monotonic()
 
     # -- children ----------------------------------------------------------------------------------
 
@@ -311,6 +314,10 @@ class Anchor:
         telling = (self.children["keeper"].pid, self.terms > 1)
         if self.told == telling:
             return
+        patience_s = _KEEPER_PATIENCE_S / 5 if telling[1] else _KEEPER_PATIENCE_S
+        if time.monotonic() - self.asked_s > patience_s and not self.told[0]:
+            self._end_without_keeper()
+            return
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         try:
             sock.settimeout(1.0)
@@ -322,6 +329,17 @@ class Anchor:
             pass  # it is being started; the next turn of the loop tries again
         finally:
             sock.close()
+
+    def _end_without_keeper(self) -> None:
+        """No keeper lives long enough to be asked: a node that cannot work has to be able to end all the same."""
+        self.house.say("no keeper answers; killing the workers")
+        for pid in procfs.pids():
+            if pid != os.getpid() and procfs.environ(pid).get("HOLDFAST_RUN") == self.run_dir:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass  # dead already
+        self.end_status = 1
 
     def _notify(self, text: str) -> None:
         path = os.environ.get("NOTIFY_SOCKET", "")
@@ -370,9 +388,7 @@ class Anchor:
 
 def _waiting(descriptor: int) -> int:
     """Bytes that wait in a pipe."""
-    count = array.array("i", [0])
-    fcntl.ioctl(descriptor, termios.FIONREAD, count)
-    return count[0]
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), "little")
 
 
 def _words(status: "int | None") -> str:

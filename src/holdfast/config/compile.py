@@ -40,6 +40,8 @@ class _Compiler:
         node = config.node
         base = node.where.document.directory
         state_dir = d.NODE.filled(node.given)["state_dir"]
+        self.base = base
+        self.log_directories: dict[str, str] = {}  # directory -> whose log it holds
         self.state_dir = absolute(_directory_of(node, "state_dir", base), state_dir)
         passed_env = passed_on(environ, node.given.get("env_pass", ["*"]))
         self.node = Node(config.defaults, node.given.get("env", {}), passed_env, problems)
@@ -75,7 +77,7 @@ class _Compiler:
                 "house_timeout_s": given["house_timeout"],
                 "objectives": given.get("objectives", {}),
             },
-            "house_log": self._log_policy(given.get("log", {}), layout.HOUSE_LOG),
+            "house_log": self._log_policy(given.get("log", {}), layout.HOUSE_LOG, config.node),
         }
         return plan if self.problems else with_digest(plan)
 
@@ -280,7 +282,7 @@ class _Compiler:
             "spare": given["spare"],
             "autostart": given["autostart"],
             "essential": given["essential"],
-            "log": self._log_policy(log, name) if has_log else None,
+            "log": self._log_policy(log, name, entry) if has_log else None,
             "listen": job.listen(directory),
             "components": [self._component(component) for component in given.get("components", ())],
             "faulthandler": faulthandler,
@@ -291,14 +293,22 @@ class _Compiler:
         given = entry.given if entry else {}
         return {"name": name, "use": given.get("use", ""), "settings": given.get("settings", {})}
 
-    def _log_policy(self, given: Mapping[str, Any], name: str) -> "LogPolicy":
+    def _log_policy(self, given: Mapping[str, Any], name: str, entry: Entry) -> "LogPolicy":
         full = d.LOG.filled(given)
+        directory = f"{self.state_dir}/{layout.LOGS}/{name}"
+        if full.get("directory"):
+            directory = absolute(_directory_of(entry, "log", self.base), full["directory"])
+        # Segments of two workers in one directory would replace each other.
+        other = self.log_directories.setdefault(directory, name)
+        if other != name:
+            says = f"{shown_path(directory)} holds the log of worker {other} already"
+            self.problems.add(entry.where.at("log"), says, "give each worker a directory of its own")
         return {
             "max_bytes": full["max_size"],
             "max_age_s": full["max_age"],
             "keep": full["keep"],
             "compress": full["compress"],
-            "directory": f"{self.state_dir}/{layout.LOGS}/{name}",
+            "directory": directory,
         }
 
     def _check_state_dir(self) -> None:

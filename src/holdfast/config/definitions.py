@@ -111,13 +111,15 @@ STOP = Table(
 
 LOG = Table(
     "log",
-    "How much output is kept. It stands in STATE/logs/WORKER.",
+    "Where output is kept, and how much of it.",
     Key("max_size", Size(4096, "4 KiB"), "A segment is closed at this size.", default="10M",
         also=("maxbytes", "size", "max_bytes"), example='"10M"'),
     Key("max_age", Duration(zero=True), "Or at this age; 0 means never by age.", default=0, example='"1d"'),
     Key("keep", Integer(0, 100_000), "So many closed segments are kept.", default=10, also=("backups", "rotate", "max_files"),
         example="10"),
     Key("compress", Boolean(), "Closed segments are compressed by gzip.", default=True, example="true"),
+    Key("directory", PathText(), "Where the segments are; relative to the configuration file. No two workers may share one.",
+        default_words="STATE/logs/WORKER", also=("dir", "path", "folder"), example='"/var/log/crawler"'),
 )  # fmt: skip
 
 LISTENER = Table(
@@ -297,7 +299,7 @@ class Named(Kind):
             "type": "object",
             "description": self.table.doc,
             "propertyNames": {
-                "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$",
+                "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,47}$",
                 "description": NAME_WORDS,
             },
             "additionalProperties": {"$ref": f"#/$defs/{self.table.title}"},

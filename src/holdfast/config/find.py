@@ -106,5 +106,5 @@ def starter_toml(name: str = "my-node") -> dict[str, str]:
 
     ``name`` may be any text, as the name of a directory: it is made into one that a node can have.
     """
-    plain = re.sub("[^A-Za-z0-9_-]+", "-", name).strip("-_")[:63] or "node"
+    plain = re.sub("[^A-Za-z0-9_-]+", "-", name).strip("-_")[:48] or "node"
     return {CONFIG_NAME: _STARTER.format(name=plain), "hello.py": _HELLO}

@@ -14,8 +14,8 @@ from holdfast.config.problems import Problems, Where, quoted, shown
 #: Stands for a value that was refused; the problem has been noted.
 BAD: Final = object()
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-NAME_WORDS = "letters, digits, - and _, beginning with a letter or digit, at most 63"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
+NAME_WORDS = "letters, digits, - and _, beginning with a letter or digit, at most 48"
 #: Any string may take its value from the environment; what comes out is checked when it is loaded.
 EXPANDED_SCHEMA = {"$ref": "#/$defs/expanded"}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")

@@ -42,7 +42,7 @@ class Machine:
     def name(self) -> str:
         """Return the host's name in the form of our names."""
         host = re.sub(r"[^A-Za-z0-9_-]+", "-", os.uname().nodename.partition(".")[0]).lstrip("-_")[
-            :63
+            :48
         ]
         return host if NAME.fullmatch(host) else "node"
 

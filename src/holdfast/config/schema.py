@@ -27,7 +27,7 @@ For editors there is a [JSON Schema](holdfast.schema.json), also printed by `hol
 
 - **Times** are texts with a unit (`"250ms"`, `"5s"`, `"2m"`, `"1h"`, `"1d"`) or numbers of seconds.
 - **Sizes** are texts (`"512M"` and `"512MiB"` are 512 · 1024², `"512MB"` is 512 · 1000²) or numbers of bytes.
-- **Names** are letters, digits, `-` and `_`, beginning with a letter or digit, at most 63; `holdfast` itself is taken.
+- **Names** are letters, digits, `-` and `_`, beginning with a letter or digit, at most 48; `holdfast` itself is taken.
 - **Variables**: `"${NAME}"` in a text is replaced by the environment variable, `"${NAME:-default}"` by the default where it
   is unset or empty. A missing variable without a default is an error. `"$$"` stands for one `$`; a `$` before anything
   else is left alone.

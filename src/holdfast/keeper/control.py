@@ -2,6 +2,7 @@
 
 import os
 import select
+import time
 
 from holdfast.keeper import orders, planning, starting
 from holdfast.linux import talk
@@ -106,12 +107,14 @@ class Control:
     def _do(self, request: "dict[str, Any]") -> "dict[str, Any]":
         state, action = self._state, request.get("do")
         if action == "status":
+            now_s = time.monotonic()
             return {
                 "pid": os.getpid(),
+                "uptime_s": round(now_s - state.node_began_s, 3),
                 "node": state.plan["node"],
                 "digest": state.plan["digest"],
                 "ending": state.is_ending,
-                "workers": [kept.status() for kept in state.workers.values()],
+                "workers": [kept.status(now_s) for kept in state.workers.values()],
             }
         if action == "down":
             orders.down(state, by=str(request.get("by", "user")), force=bool(request.get("force")))
@@ -131,6 +134,8 @@ class Control:
         elif action == "stop":
             orders.want(state, kept, up=False, by=by)
         elif action == "restart":
+            if kept.life is not None and request.get("n") not in (None, kept.life.n):
+                return {"state": kept.state, "note": "that life is over"}
             orders.restart(state,
                 kept, by=by, how=str(request.get("how", "term")), flag=str(request.get("flag") or ""),
                 incident=str(request.get("incident") or ""),

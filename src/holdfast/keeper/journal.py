@@ -10,7 +10,7 @@ import time
 
 from holdfast.core.restart import History
 from holdfast.linux import files
-from holdfast.wire import journal
+from holdfast.wire import journal, layout, message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,10 +67,11 @@ class Past:
 class Journal:
     """The keeper's end of the journal."""
 
-    __slots__ = ("_fd", "_path", "_unwritten", "is_new", "seq")
+    __slots__ = ("_fd", "_path", "_run_dir", "_unwritten", "is_new", "seq")
 
-    def __init__(self, path: str, seq: int) -> None:
-        self._path = path
+    def __init__(self, run_dir: str, seq: int) -> None:
+        self._run_dir = run_dir
+        path = self._path = f"{run_dir}/{layout.JOURNAL}"
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._unwritten = b""
         self.seq = seq
@@ -100,7 +101,11 @@ class Journal:
     def compact(self, states: "list[Record]") -> None:
         """Replace the file by the last exits and ``states`` (records of kind ``state``, ``start``, …)."""
         records, _ = journal.decode(files.read(self._path))
-        exits = [r for r in records if r["k"] in ("exit", "failed_spawn")][-_KEPT_EXITS:]
+        seen = message.decode(files.read(f"{self._run_dir}/{layout.SEEN}")) or {}
+        unread = int(seen.get("seq", 0))
+        ends = [r for r in records if r["k"] in ("exit", "failed_spawn")]
+        # All that the watchdog has not dealt with, and the last ones for people.
+        exits = [r for r in ends[:-_KEPT_EXITS] if r["seq"] > unread] + ends[-_KEPT_EXITS:]
         unix_s, mono_s = time.time(), time.monotonic()
         for record in states:
             self.seq += 1
@@ -115,19 +120,21 @@ class Journal:
         self._unwritten = b""
 
 
-def replay(data: bytes) -> "tuple[dict[str, Past], int, bool]":
-    """Return what a journal tells: the workers, the last sequence number, and whether the node is to end."""
+def replay(data: bytes) -> "tuple[dict[str, Past], int, bool, float]":
+    """Return what a journal tells: the workers, the last sequence number, whether the node is to end, its first moment."""
     records, _ = journal.decode(data)
     workers: dict[str, Past] = {}
-    seq, is_ending = 0, False
+    seq, is_ending, began_s = 0, False, 0.0
     for record in records:
         seq = max(seq, record["seq"])
+        if record["k"] == "keeper":
+            began_s = began_s or record.get("began_s", record["mono_s"])
         if record["k"] == "down":
             is_ending = True
         name = record.get("worker")
         if name is not None:
             _replay_one(workers.setdefault(name, Past()), record)
-    return workers, seq, is_ending
+    return workers, seq, is_ending, began_s
 
 
 def _replay_one(past: Past, record: "Record") -> None:

@@ -83,7 +83,7 @@ class Kept:
         """Whether it is down and will not come back by itself."""
         return self.state in (lifecycle.DOWN, lifecycle.FAILED, lifecycle.DONE)
 
-    def status(self) -> "dict[str, Any]":
+    def status(self, now_s: float) -> "dict[str, Any]":
         """What `status` shows."""
         life = self.life
         return {
@@ -97,5 +97,6 @@ class Kept:
             "restarts": self.restarts,
             "up": self.up,
             "spare_pid": self.spare.pid if self.spare else None,
+            "delay_s": round(max(0.0, self.due_s - now_s), 3) if self.due_s else None,
             "why": self.why,
         }

@@ -34,10 +34,13 @@ class Keeper:
         self._watch_anchor()
         adopted = takeover.adopt(self.state, self.state.past)
         self.state.past = {}
-        self.state.journal.add({"k": "keeper", "pid": os.getpid(), "adopted": adopted})
         if self.state.is_second:
             self.state.journal.compact(takeover.states(self.state))
             self.state.house.say(f"back; {adopted} running workers adopted")
+        began_s = self.state.node_began_s
+        self.state.journal.add(
+            {"k": "keeper", "pid": os.getpid(), "adopted": adopted, "began_s": began_s}
+        )
         planning.tell_pipes(self.state)
 
     def run(self) -> None:

@@ -123,6 +123,8 @@ def _spawn_life(state: "State", kept: Kept, life: Life) -> bool:
     }
     if plan["faulthandler"]:
         env["PYTHONFAULTHANDLER"] = "1"
+        # What a program has printed is in the log even if it is killed in the next instant.
+        env.setdefault("PYTHONUNBUFFERED", "1")
     if plan["kind"] == "container":
         env["HOLDFAST_PULSE"] = f"{state.run_dir}/{layout.pulse(plan['name'], life.role)}"
     request = Request(plan["argv"], env, plan["directory"])

@@ -2,6 +2,7 @@
 
 import os
 import select
+import time
 from _random import Random
 
 from holdfast.keeper.adopt import ExitBook
@@ -61,6 +62,8 @@ class State:
         self.epoll = select.epoll()
         data = files.read(f"{run_dir}/{layout.JOURNAL}")
         self.past: dict[str, Past]
-        self.past, seq, self.is_ending = replay(data)
+        self.past, seq, self.is_ending, began_s = replay(data)
+        #: Monotonic time of the first word in the journal: the node is as old as that, however often we died.
+        self.node_began_s = began_s or time.monotonic()
         self.is_second = bool(data)  #: there was a keeper before us
-        self.journal = Journal(f"{run_dir}/{layout.JOURNAL}", seq)
+        self.journal = Journal(run_dir, seq)

@@ -192,7 +192,9 @@ def take_sockets(state: "State") -> None:
 
 def states(state: "State") -> "list[dict[str, Any]]":
     """What a fresh journal has to say."""
-    records: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = [
+        {"k": "keeper", "pid": os.getpid(), "adopted": 0, "began_s": state.node_began_s}
+    ]
     for kept in state.workers.values():
         records.append({
             "k": "state", "worker": kept.name, "n": kept.n, "up": kept.up, "by": kept.by,

@@ -23,7 +23,7 @@ class Spec:
     """What the plan says about a worker; shared by workers that are alike."""
 
     __slots__ = (
-        "beat", "directory", "env", "healthy_s", "log_directory", "memory_bytes", "ready", "slow_s", "stop_s",
+        "beat", "directory", "env", "healthy_s", "is_python", "log_directory", "memory_bytes", "ready", "slow_s", "stop_s",
     )  # fmt: skip
 
     def __init__(self, fields: "dict[str, Any]") -> None:
@@ -36,6 +36,9 @@ class Spec:
         self.log_directory: str = fields["log_directory"]  #: "": no log is looked into
         self.directory: str = fields["directory"]  #: for exec; else ""
         self.env: dict[str, str] | None = fields["env"]
+        self.is_python: bool = fields[
+            "is_python"
+        ]  #: its environment is worth remembering when it is well
 
     def needs_care(self) -> bool:
         """Whether there is more to do than taking samples."""
@@ -138,4 +141,5 @@ def _fields(worker: "WorkerPlan", env: "dict[str, str]") -> "dict[str, Any]":
         "log_directory": log["directory"] if log and worker["ready"]["kind"] == "log" else "",
         "directory": worker["directory"] if runs else "",
         "env": {**env, **worker["env"]} if runs else None,
+        "is_python": worker["faulthandler"],
     }

@@ -83,6 +83,10 @@ class Orders:
         self._queue.setdefault(key, order)
         return True
 
+    def is_busy(self) -> bool:
+        """Whether there is anything to be done."""
+        return bool(self._queue)
+
     def outcome(self, key: str) -> "tuple[bool, str | None]":
         """Return whether an order is done, and its incident."""
         data = _load(f"{self._directory}/{key}.done")

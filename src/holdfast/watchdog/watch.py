@@ -18,6 +18,7 @@ from holdfast.watchdog import digest
 from holdfast.watchdog.cases import NODE, Cases
 from holdfast.watchdog.deaths import Deaths
 from holdfast.watchdog.engine import READ, Engine
+from holdfast.watchdog.good import Good
 from holdfast.watchdog.house_watch import HouseWatch
 from holdfast.watchdog.keeper_line import KeeperLine
 from holdfast.watchdog.notify import NotifySocket, worker_of
@@ -70,6 +71,7 @@ class Watchdog:
         self.sampler = Sampler(run_dir)
         self.cases = Cases(self.engine, run_dir, self.keeper, self.roll)
         self.orders = Orders(self.engine, run_dir, evidence_command(), self._evidence_done)
+        self.good = Good(self.roll, self.orders)
         self.deaths = Deaths(run_dir, node, self.roll, self.orders, self.cases)
         self.tail = Tail(run_dir)
         self.anchor = AnchorWatch(run_dir)
@@ -124,6 +126,8 @@ class Watchdog:
         self.keeper.tick(now_s)
         self.sampler.tick(self.roll.by_name, min(passed_s, 2.0), self.watch["sample_s"])
         self.deaths.tick(now_s)
+        if not self.is_ending:
+            self.good.tick(now_s)
         if now_s >= self.orders_at_s:
             self.orders_at_s = now_s + _ORDERS_S
             self.orders.find()
@@ -225,6 +229,7 @@ class Watchdog:
             self.cases.release(ward.name, record["unix_s"])
 
     def _life_begins(self, ward: "Ward") -> None:
+        self.good.begins(ward)
         if ward.spec.memory_bytes and ward.oom_kills is None:
             ward.oom_kills = cgroup.oom_kills(self.senses.node, ward.name)
         if ward.care is None:
