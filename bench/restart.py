@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 GOAL_SPARE_MS, GOAL_KEEPER_MS = 20.0, 100.0
+#: A cold start has no goal: it is what the spare is compared with.
+WORDS = {True: "met", False: "NOT MET", None: "-"}
 SPAN_S = 0.5
 #: Half a second of import, as a web framework with its friends costs.
 APPLICATION = f"""
@@ -84,7 +86,7 @@ listen = [{{ name = "web", address = "tcp://127.0.0.1:{port}" }}]
             found.append((time.monotonic() - began_s) * 1e3)
     return {
         "kills": kills, "p50_ms": round(percentile(found, 0.5), 1), "p99_ms": round(percentile(found, 0.99), 1),
-        "max_ms": round(max(found), 1), "met": not spares or percentile(found, 0.5) <= GOAL_SPARE_MS,
+        "max_ms": round(max(found), 1), "met": percentile(found, 0.5) <= GOAL_SPARE_MS if spares else None,
     }  # fmt: skip
 
 
@@ -197,8 +199,8 @@ def main() -> int:
     else:
         for name, row in result.items():
             told = "  ".join(f"{key} {value}" for key, value in row.items() if key != "met" and value != "")  # fmt: skip
-            print(f"{name:<14} {'met' if row['met'] else 'NOT MET':<8} {told}")
-    return 0 if all(row["met"] for row in result.values()) else 1
+            print(f"{name:<14} {WORDS[row['met']]:<8} {told}")
+    return 0 if all(row["met"] is not False for row in result.values()) else 1
 
 
 if __name__ == "__main__":

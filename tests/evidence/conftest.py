@@ -88,7 +88,7 @@ class Node:
         offset = segment.stat().st_size if segment.exists() else 0
         with segment.open("ab") as file:
             file.write(data)
-        with (self.logs / f"{stream}.log.idx").open("ab") as file:
+        with (self.logs / f".{stream}.log.idx").open("ab") as file:
             file.write(logindex.encode(offset, time.time_ns(), n))
 
     def order(

@@ -61,7 +61,7 @@ def fill(directory: Path, tail: bytes = TAIL) -> tuple[int, int]:
     data = WHOLE + tail
     (directory / "out.log").write_bytes(data)
     records = [(at, 1_000_000_000 * (n + 1), 7) for n, at in enumerate(range(0, len(data), 1000))]
-    (directory / "out.log.idx").write_bytes(
+    (directory / ".out.log.idx").write_bytes(
         b"".join(logindex.encode(*record) for record in records)
     )
     return len(data), len(WHOLE)
@@ -91,7 +91,7 @@ def stamps(directory: Path) -> dict[int, int]:
     ]
     for name in [*names, str(directory / "out.log")]:
         data = Path(name).read_bytes()
-        records = logindex.decode(Path(name + ".idx").read_bytes())
+        records = logindex.decode(Path(logindex.beside(name)).read_bytes())
         begin = 0
         while begin < len(data):
             covering = [ns for at, ns, _ in records if at <= begin]
@@ -135,9 +135,9 @@ def test_killed_at_any_step_nothing_is_lost_torn_or_doubled(tmp_path: Path, tail
         assert stamps(directory) == expected
         left = {p.name for p in directory.iterdir()} - {
             "out.log",
-            "out.log.idx",
+            ".out.log.idx",
             "out-1000.log",
-            "out-1000.log.idx",
+            ".out-1000.log.idx",
         }
         assert not left, "recovery leaves nothing behind"
 
@@ -180,13 +180,13 @@ def test_a_full_disk_in_the_middle_of_a_rotation_leaves_the_old_segment(tmp_path
             rotate.close_segment(str(tmp_path), "out", size, at, 1000)
 
     assert contents(tmp_path) == WHOLE + TAIL
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.log", "out.log.idx"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".out.log.idx", "out.log"]
 
 
 def test_a_compressor_killed_at_any_point_leaves_one_complete_segment(tmp_path: Path) -> None:
     plain = tmp_path / "out-5.log"
     plain.write_bytes(WHOLE)
-    (tmp_path / "out-5.log.idx").write_bytes(logindex.encode(0, 1, 1))
+    (tmp_path / ".out-5.log.idx").write_bytes(logindex.encode(0, 1, 1))
     (tmp_path / "out-5.log.gz.tmp").write_bytes(b"half of")
 
     assert rotate.recover(str(tmp_path), "out") == ([5], [5])
@@ -201,17 +201,17 @@ def test_a_compressor_killed_at_any_point_leaves_one_complete_segment(tmp_path: 
 
 def test_remains_of_a_dropped_segment_are_removed(tmp_path: Path) -> None:
     for name in (
-        "out-5.log.idx",
+        ".out-5.log.idx",
         "out-6.log.gz.tmp",
         "out.tail",
-        "out.tail.idx",
-        "err-5.log.idx",
+        ".out.tail.idx",
+        ".err-5.log.idx",
         "out-notes.txt",
     ):
         (tmp_path / name).write_bytes(b"x")
 
     assert rotate.recover(str(tmp_path), "out") == ([], [])
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["err-5.log.idx", "out-notes.txt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".err-5.log.idx", "out-notes.txt"]
 
 
 def test_the_cut_is_behind_the_last_line_end(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_the_cut_is_behind_the_last_line_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "ms"),
     [("out-12.log", 12), ("out-12.log.gz", 12), ("out.log", 0), ("err-12.log", 0), ("out-.log", 0), ("out-1x.log", 0),
-     ("out-12.log.idx", 0), ("out-12.log.gz.tmp", 0)],
+     (".out-12.log.idx", 0), ("out-12.log.gz.tmp", 0)],
 )  # fmt: skip
 def test_only_closed_segments_have_a_time(name: str, ms: int) -> None:
     assert rotate.closed_ms(name, "out") == ms

@@ -302,7 +302,9 @@ class _Compiler:
         other = self.log_directories.setdefault(directory, name)
         if other != name:
             says = f"{shown_path(directory)} holds the log of worker {other} already"
-            self.problems.add(entry.where.at("log"), says, "give each worker a directory of its own")
+            self.problems.add(
+                entry.where.at("log"), says, "give each worker a directory of its own"
+            )
         return {
             "max_bytes": full["max_size"],
             "max_age_s": full["max_age"],

@@ -3,20 +3,20 @@
 ``splice`` cannot see line ends, so a segment that has reached its size ends in the middle of a line, as a
 rule. That line's beginning (the *tail*) has to move to the next segment. What is on disk for the stream ``out``::
 
-    out.log, out.log.idx                 the live segment and its index
-    out-<ms>.log[.gz], out-<ms>.log.idx  closed ones; <ms> grows strictly, also when the clock is set back
-    out.tail, out.tail.idx               being made: the tail and its index
+    out.log, .out.log.idx                 the live segment and its index
+    out-<ms>.log[.gz], .out-<ms>.log.idx  closed ones; <ms> grows strictly, also when the clock is set back
+    out.tail, .out.tail.idx               being made: the tail and its index
     out.cut-<ms>-<at>                    the tail, complete: from here on the rotation has happened
 
 The steps, and what ``recover`` does after a SIGKILL right behind each:
 
-1. ``out.tail.idx`` and ``out.tail`` are written.  Killed: out.log is untouched; both are thrown away.
+1. ``.out.tail.idx`` and ``out.tail`` are written.  Killed: out.log is untouched; both are thrown away.
 2. ``out.tail`` is renamed to ``out.cut-<ms>-<at>``. **The one instant at which it is decided.** Before it out.log
    holds every byte; after it every byte before <at> is in out.log and every byte behind it is in the cut.
-3. ``out.log.idx`` -> ``out-<ms>.log.idx``.        Killed: the closed index is there, so it is not done again.
+3. ``.out.log.idx`` -> ``.out-<ms>.log.idx``.        Killed: the closed index is there, so it is not done again.
 4. out.log is truncated to <at>.                   Killed: truncating it once more changes nothing.
 5. out.log -> ``out-<ms>.log``.                    Killed: the closed segment is there, so 3 to 5 are skipped.
-6. ``out.tail.idx`` -> ``out.log.idx``.            Killed: out.tail.idx is gone, so 3 and 6 are skipped.
+6. ``.out.tail.idx`` -> ``.out.log.idx``.            Killed: .out.tail.idx is gone, so 3 and 6 are skipped.
 7. the cut -> ``out.log``.                         Killed: there is no cut, so there is nothing to do.
 
 Nobody moves bytes to out.log between 2 and 7: the logger has one thread and calls ``recover`` before it opens a
@@ -80,7 +80,7 @@ def close_segment(directory: str, stream: str, size: int, at: int, unix_ms: int)
     """
     path = live(directory, stream)
     tail = f"{directory}/{stream}.tail"
-    _write(tail + _INDEX, _tail_index(path + _INDEX, at, size))
+    _write(logindex.beside(tail), _tail_index(logindex.beside(path), at, size))
     _copy(path, at, size, tail)
     os.rename(tail, f"{directory}/{stream}.cut-{unix_ms}-{at}")
     _finish(directory, stream, unix_ms, at)
@@ -104,7 +104,7 @@ def recover(directory: str, stream: str) -> "tuple[list[int], list[int]]":
             _finish(directory, stream, int(unix_ms), int(at))
     if cuts:
         names = os.listdir(directory)
-    for name in (f"{stream}.tail", f"{stream}.tail{_INDEX}"):
+    for name in (f"{stream}.tail", f".{stream}.tail.idx"):
         if name in names:
             _unlink(f"{directory}/{name}")
     plain = {ms for name in names if name.endswith(_LOG) and (ms := closed_ms(name, stream))}
@@ -114,11 +114,14 @@ def recover(directory: str, stream: str) -> "tuple[list[int], list[int]]":
         _unlink(closed(directory, stream, ms))
     for name in names:
         # Made for a segment that is not there (any more): what only a kill in the middle of a removal leaves.
-        for suffix in (_INDEX, _GZIP + _TEMPORARY):
-            if name.endswith(suffix):
-                ms = closed_ms(name[: -len(suffix)], stream)
-                if ms and ms not in plain and ms not in compressed:
-                    _unlink(f"{directory}/{name}")
+        segment = name[1:].removesuffix(_INDEX) if name.startswith(".") else name
+        ms = (
+            closed_ms(segment.removesuffix(_GZIP + _TEMPORARY), stream)
+            if segment != name or name.endswith(_TEMPORARY)
+            else 0
+        )
+        if ms and ms not in plain and ms not in compressed:
+            _unlink(f"{directory}/{name}")
     return sorted(plain | compressed), sorted(plain - compressed)
 
 
@@ -126,18 +129,19 @@ def drop(directory: str, stream: str, unix_ms: int) -> int:
     """Remove a closed segment and all that belongs to it; return how many bytes that frees."""
     path = closed(directory, stream, unix_ms)
     # The index goes last: left alone by a kill, it is what recover looks for.
-    return sum(_unlink(path + suffix) for suffix in (_GZIP + _TEMPORARY, _GZIP, "", _INDEX))
+    parts = [path + suffix for suffix in (_GZIP + _TEMPORARY, _GZIP, "")]
+    return sum(_unlink(part) for part in [*parts, logindex.beside(path)])
 
 
 def _finish(directory: str, stream: str, unix_ms: int, at: int) -> None:
     """Carry out steps 3 to 7, as far as they are not done yet."""
     path = live(directory, stream)
     target = closed(directory, stream, unix_ms)
-    tail_index = f"{directory}/{stream}.tail{_INDEX}"
+    tail_index = logindex.beside(f"{directory}/{stream}.tail")
     has_tail_index = os.path.exists(tail_index)
     if not os.path.exists(target):
-        if has_tail_index and not os.path.exists(target + _INDEX):
-            _rename_if_there(path + _INDEX, target + _INDEX)
+        if has_tail_index and not os.path.exists(logindex.beside(target)):
+            _rename_if_there(logindex.beside(path), logindex.beside(target))
         try:
             os.truncate(path, at)
         except FileNotFoundError:
@@ -145,7 +149,7 @@ def _finish(directory: str, stream: str, unix_ms: int, at: int) -> None:
         else:
             os.rename(path, target)
     if has_tail_index:
-        os.rename(tail_index, path + _INDEX)
+        os.rename(tail_index, logindex.beside(path))
     os.rename(f"{directory}/{stream}.cut-{unix_ms}-{at}", path)
 
 

@@ -202,7 +202,7 @@ class Stream:
             pass
         else:
             if found.st_size:
-                self.born_s = _first_stamp_s(path + ".idx") or found.st_mtime
+                self.born_s = _first_stamp_s(logindex.beside(path)) or found.st_mtime
         self.is_known = True
         self._keep_only()
 
@@ -219,7 +219,9 @@ class Stream:
         self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, rotate.MODE)
         try:
             found = os.fstat(self.file)
-            self.index = os.open(path + ".idx", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, rotate.MODE)
+            self.index = os.open(
+                logindex.beside(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, rotate.MODE
+            )
             size = os.fstat(self.index).st_size
             # A record that was cut short by a full disk would put all behind it out of step.
             self.index_size = size - size % logindex.SIZE

@@ -63,7 +63,8 @@ def tail(
 ) -> list[Line]:
     """Return the last lines of both streams, oldest first.
 
-    Costs what is at the end of the logs, not what is before it.
+    Costs what is at the end of the logs, not what is before it. A line of more than 1 MiB comes in pieces, which
+    may be cut at other places than those of :func:`read`.
 
     Args:
         directory: Where the logs of this worker are (``LogPolicy.directory``).
@@ -212,7 +213,7 @@ class _Segment:
     def __init__(self, path: str, closed_ms: int, *index_paths: str) -> None:
         self.path = path
         self.closed_ms = closed_ms  #: 0: the live one
-        self.index_paths = index_paths or (path + ".idx",)
+        self.index_paths = index_paths or (logindex.beside(path),)
         self.limit: int | None = None  #: bytes behind this are in the next segment, too
         self.file: IO[bytes] | None = None
         self.is_gone = False
@@ -420,15 +421,17 @@ def _live(directory: str, stream: str, names: set[str]) -> list[_Segment]:
     is_there = f"{stream}.log" in names
     for ms, at in cuts:
         if is_there and ms not in _closed(names, stream):
-            old = _Segment(path, 0, f"{directory}/{stream}-{ms}.log.idx", path + ".idx")
+            old = _Segment(
+                path, 0, logindex.beside(f"{directory}/{stream}-{ms}.log"), logindex.beside(path)
+            )
             old.limit = at
             if old.open():
                 found.append(old)
         cut = _Segment(
             f"{directory}/{stream}.cut-{ms}-{at}",
             0,
-            f"{directory}/{stream}.tail.idx",
-            path + ".idx",
+            logindex.beside(f"{directory}/{stream}.tail"),
+            logindex.beside(path),
         )
         if cut.open():
             found.append(cut)
@@ -668,7 +671,7 @@ class _Follower:
             closed = f"{self.directory}/{self.stream}-{ms}.log"
             if ms <= self.newest_ms:
                 continue
-            if _inode(closed + ".idx") not in known and _inode(closed) not in inodes:
+            if _inode(logindex.beside(closed)) not in known and _inode(closed) not in inodes:
                 segment = _Segment(closed, ms)
                 if segment.open():
                     new.append(segment)

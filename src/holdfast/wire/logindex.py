@@ -2,7 +2,7 @@
 
 A segment (``out.log``) holds exactly the bytes that the worker wrote, moved there by ``splice`` without
 being touched, which is what makes it impossible to lose or tear a line when the logger is killed.
-The index (``out.log.idx``) says for each moved chunk where it begins. Fixed-size records, each
+The index (``.out.log.idx``, hidden from whoever just wants to read the log) says for each moved chunk where it begins. Fixed-size records, each
 with its own checksum, appended after the bytes are in place: bytes that no record covers (the logger
 was killed in between) belong to the last record before them.
 """
@@ -32,3 +32,9 @@ def decode(data: bytes) -> "list[tuple[int, int, int]]":
 
 #: Bytes of one record.
 SIZE = _BODY.size + 4
+
+
+def beside(segment: str) -> str:
+    """Return the path of the index of a segment."""
+    directory, slash, name = segment.rpartition("/")
+    return f"{directory}{slash}.{name}.idx"
