@@ -86,6 +86,7 @@ def _hang(node: OwnNode, kind: str, drill: str, name: str, timeout_s: float) -> 
         return row
     n = scene.status()[name]["n"]
     path = f"{node.home}/{name}.blocks"
+    row.evidence.expected = ("hang",)
     row.began_unix_s = time.time()
     at_s = time.monotonic()
     with open(path, "wb"):

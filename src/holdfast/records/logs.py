@@ -495,7 +495,7 @@ def _raw_lines(
             continue
         at = offset if number == first else 0
         offsets, dates, lives = segment.stamps(at)
-        breaks = _breaks(offsets, lives)
+        breaks = _breaks(offsets, lives, start if pending else 0)
         if pending and start and segment.life_at(at) not in (0, start):
             yield _Raw(unix_ns, start, pending, begin, (number, at))
             pending = b""
@@ -504,7 +504,8 @@ def _raw_lines(
             k, count = 0, len(data)
             while k < count:
                 here = at + k
-                if pending and next_break < len(breaks) and breaks[next_break] == here:
+                is_break = next_break < len(breaks) and breaks[next_break] == here
+                if pending and start and is_break:
                     yield _Raw(unix_ns, start, pending, begin, (number, here))
                     pending = b""
                 if not pending:
@@ -513,7 +514,8 @@ def _raw_lines(
                     unix_ns, start, begin = dates[record], lives[record], (number, here)
                 while next_break < len(breaks) and breaks[next_break] <= here:
                     next_break += 1
-                break_at = breaks[next_break] - at if next_break < len(breaks) else count
+                # Where the life of a line's beginning is not known, nobody can say that another one ends it.
+                break_at = breaks[next_break] - at if start and next_break < len(breaks) else count
                 end, follows = _piece(data, k, LONGEST - len(pending), break_at)
                 pending += data[k:end]
                 k = follows
@@ -538,9 +540,21 @@ def _piece(data: bytes, k: int, room: int, break_at: int) -> tuple[int, int]:
     return end, end + (line_end >= 0)
 
 
-def _breaks(offsets: list[int], lives: list[int]) -> list[int]:
-    """Return the offsets at which another life begins."""
-    return [offsets[k] for k in range(1, len(offsets)) if lives[k - 1] and lives[k] != lives[k - 1]]
+def _breaks(offsets: list[int], lives: list[int], carried: int) -> list[int]:
+    """Return the offsets at which another life begins.
+
+    Args:
+        offsets: Of the index records.
+        lives: Their numbers; 0 where it is not known (only the first ones).
+        carried: The life of the line that goes on from the segment before; 0: there is none.
+    """
+    found = []
+    before = carried
+    for k, (offset, life) in enumerate(zip(offsets, lives, strict=True)):
+        if k and before and life not in (0, before):
+            found.append(offset)
+        before = life or before
+    return found
 
 
 def _end(segments: list[_Segment], until_s: float | None, start: int | None) -> tuple[int, int]:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 #: The watchdog's verdict comes this long after ``node.verify``, at the latest.
 _VERDICT_SLACK_S = 15.0
+_TCP_HINT = (
+    " (a tcp heartbeat only connects, and the kernel accepts connections for a process that is stopped:"
+    " heartbeat.http or .exec would notice)"
+)
 
 
 def patience_s(scene: "Scene", row: "Row") -> float:
@@ -32,6 +36,8 @@ def carry_out(scene: "Scene", row: "Row") -> None:
     Raises:
         NodeError: The fault could not be injected.
     """
+    entry = scene.entries[row.drill.target]
+    row.evidence.expected = catalogue.incident_kinds(row.drill.kind, entry)
     if row.drill.kind == catalogue.CRASH_LOOP:
         _crash_loop(scene, row)
     else:
@@ -60,7 +66,8 @@ def measure(scene: "Scene", row: "Row", n: int, at_s: float) -> None:
     kind, name = row.drill.kind, row.drill.target
     death = _wait_death(scene, row, n)
     if death is None:
-        row.troubles.append(f"nobody noticed within {time.monotonic() - at_s:.0f} s")
+        hint = _TCP_HINT if scene.entries[name]["heartbeat"]["kind"] == "tcp" else ""
+        row.troubles.append(f"nobody noticed within {time.monotonic() - at_s:.0f} s{hint}")
         scene.mend()
         _wait_running(scene, row)
         return
@@ -121,7 +128,6 @@ def _wait_running(scene: "Scene", row: "Row") -> None:
 
 def _take_evidence(scene: "Scene", row: "Row", incident: "str | None") -> None:
     entry = scene.entries[row.drill.target]
-    row.evidence.expected = catalogue.incident_kinds(row.drill.kind, entry)
     evidence.judge(
         scene, row.evidence, incident, stacks=catalogue.wants_stacks(row.drill.kind, entry),
         log_directory=entry["log"]["directory"] if entry["log"] else "",
