@@ -108,9 +108,9 @@ class Node:
             found = self.status().get(name)
             return found if found and found["state"] == state else None
 
-        return wait_for(
-            look, f"worker {name} to be {state} (it is {self.status().get(name)})", within_s
-        )  # type: ignore[no-any-return]
+        what = f"worker {name} to be {state} (it is {self.status().get(name)})"
+        found: dict[str, Any] = wait_for(look, what, within_s)
+        return found
 
     def holder(self, role: str) -> int:
         return locks.holder(f"{self.run_dir}/{layout.lock(role)}")

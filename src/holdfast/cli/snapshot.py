@@ -223,7 +223,7 @@ def from_journal(run_dir: str, planned: "dict[str, Any]") -> "list[dict[str, Any
     """Return what the keeper's journal and /proc tell about the workers while the keeper does not."""
     from holdfast.keeper.journal import replay
 
-    past, _, _ = replay(files.read(f"{run_dir}/{layout.JOURNAL}"))
+    past, *_ = replay(files.read(f"{run_dir}/{layout.JOURNAL}"))
     found = []
     for name, entry in planned.items():
         known = past.get(name)

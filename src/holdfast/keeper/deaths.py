@@ -86,7 +86,7 @@ def main_died(state: "State", kept: Kept, life: Life, *, is_final: bool = False)
     kept.life = None
     record: dict[str, Any] = {
         "k": "exit", "worker": kept.name, "n": life.n, "role": "main", "pid": life.pid, "status": status,
-        "lived_s": round(lived_s, 4), "cause": cause,
+        "lived_s": round(lived_s, 4), "cause": cause, "mono_s": now_s,
     }  # fmt: skip
     if cause == "remedy":
         record["flag"], record["incident"] = kept.flag, kept.incident

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Record = dict[str, Any]
 
-_MAX_BYTES = 1 << 20
+_MAX_BYTES = 256 * 1024
 #: Exit records that a compaction keeps: the watchdog may still have to read them.
 _KEPT_EXITS = 1000
 
@@ -67,13 +67,14 @@ class Past:
 class Journal:
     """The keeper's end of the journal."""
 
-    __slots__ = ("_fd", "_path", "_run_dir", "_unwritten", "is_new", "seq")
+    __slots__ = ("_fd", "_path", "_run_dir", "_short_bytes", "_unwritten", "is_new", "seq")
 
     def __init__(self, run_dir: str, seq: int) -> None:
         self._run_dir = run_dir
         path = self._path = f"{run_dir}/{layout.JOURNAL}"
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._unwritten = b""
+        self._short_bytes = 0  #: size after the last compaction: a thousand workers need half a megabyte
         self.seq = seq
         self.is_new = False  #: records were added since the watchdog was told
 
@@ -96,7 +97,7 @@ class Journal:
 
     def is_large(self) -> bool:
         """Whether it is time for :meth:`compact`."""
-        return os.fstat(self._fd).st_size > _MAX_BYTES
+        return os.fstat(self._fd).st_size > max(_MAX_BYTES, 2 * self._short_bytes)
 
     def compact(self, states: "list[Record]") -> None:
         """Replace the file by the last exits and ``states`` (records of kind ``state``, ``start``, …)."""
@@ -117,6 +118,7 @@ class Journal:
             return  # the long one is as good
         os.close(self._fd)
         self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._short_bytes = os.fstat(self._fd).st_size
         self._unwritten = b""
 
 
@@ -142,6 +144,8 @@ def _replay_one(past: Past, record: "Record") -> None:
     past.last_n = max(past.last_n, n)
     if kind == "want":
         past.up, past.by = record["up"], record["by"]
+        if past.up:
+            past.history = History()
     elif kind == "intent":
         past.lives[n] = Open(n, record["role"], record["mono_s"])
     elif kind == "start":

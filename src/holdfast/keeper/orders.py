@@ -4,6 +4,7 @@ import os
 import time
 
 from holdfast.core import lifecycle
+from holdfast.core.restart import History
 from holdfast.linux import pidfd, talk
 from holdfast.linux import signals as signal
 from holdfast.wire import layout
@@ -25,7 +26,8 @@ def want(state: "State", kept: "Kept", *, up: bool, by: str, cause: str = "stop"
         state.journal.add({"k": "want", "worker": kept.name, "up": up, "by": by})
     kept.due_s = 0.0
     if up:
-        kept.history.short_lives = 0
+        # Whoever starts it by hand has done something about it, or wants to see: it begins with a clean slate.
+        kept.history = History()
         if kept.state == lifecycle.STOPPING:
             kept.after_stop = "restart"
         elif kept.life is None:
