@@ -31,6 +31,8 @@ _CHILDREN = ("keeper", "watchdog", "logger")
 _EXITS_MAX_BYTES = 256 * 1024
 _DRAIN_S = 2.0
 _LAST_EVIDENCE_S = 2.0
+#: A house process that is shot again and again right after its start is back at once so many times in a row.
+_QUICK_SHOTS = 20
 #: How long a keeper that does not answer may hold up the end of the node (a fifth of it when asked twice).
 _KEEPER_PATIENCE_S = 15.0
 #: A beat of the keeper and the watchdog may be this old before we stop telling others that all is well.
@@ -218,13 +220,16 @@ class Anchor:
                 f"the {role} (process {child.pid}) died {_words(status)} after {lived_s:.1f} s"
             )
         child.pid = 0
-        if lived_s < 1.0:
-            # Shot from outside, it is back at once, however often; dying by itself, it may not spin.
-            was_shot = status is None or status == signal.SIGKILL
-            self._retry_later(child, 0.05 if was_shot else 1.0)
-        else:
+        was_shot = status is None or status == signal.SIGKILL
+        if lived_s >= 1.0:
             child.quick_deaths = 0
             self._find_or_start(role)
+        elif was_shot and child.quick_deaths < _QUICK_SHOTS:
+            child.quick_deaths += 1
+            self._find_or_start(role)
+        else:
+            # Shot from outside, it is back soon, however often; dying by itself, it may not spin.
+            self._retry_later(child, 0.05 if was_shot else 1.0)
 
     def _foreign_died(self, descriptor: int) -> None:
         for role, child in self.children.items():
