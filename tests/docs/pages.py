@@ -10,7 +10,7 @@ A mark is an HTML comment on the line above a fenced block:
 
 Printed and shown lines are compared without their numbers; a line ``…`` stands for any lines, a line that ends with ``…``
 for any that begins so. The process ids of a shown ``holdfast status`` stand for the real ones: ``kill -9 4711`` kills the
-process that the page called 4711. ``python tests/docs/pages.py PAGE`` writes into a page what its commands print today.
+process that the page called 4711. Ports from 18080 to 18089 stand for free ones. ``python tests/docs/pages.py PAGE`` writes into a page what its commands print today.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -26,14 +27,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOWNESS = float(os.environ.get("HOLDFAST_SLOWNESS", "1"))
-#: What the page calls the directory above that of the session.
+#: What a page calls the directory of a session.
 HOME = "/home/you"
 ANY = "…"
 
-_FENCE = re.compile(r"^(?:<!-- (?P<mark>.+?) -->\n)?```(?P<lang>\w*)\n(?P<body>.*?)^```$", re.M | re.S)
+_FENCE = re.compile(
+    r"^(?:<!-- (?P<mark>.+?) -->\n)?```(?P<lang>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 _NUMBER = re.compile(r"[<~]?\b\d[\d.:]*(?:m\d\ds)?\s?(?:ms|s|m|h|d|K|M|G|B|MiB|KiB|%)?(?![\w])")
 _WORKER_PID = re.compile(r"^(\S+) +\w+ +(?:yes|no|-) +(\d+)")
 _HOUSE_PID = re.compile(r"\b(anchor|keeper|watchdog|logger) (\d+)")
+_PORT = re.compile(r"\b1808\d\b")
 _INCIDENT = re.compile(r"\b\d{4}-\d\d-\d\d-([\w-]+-\d+)\b")
 #: Commands that only look are asked again until they show what the page shows.
 _LOOKS = re.compile(r"^(holdfast (-c \S+ )?(status|incidents?|logs)|cat|ls|curl|test)\b")
@@ -98,10 +102,12 @@ def sessions(path: Path) -> dict[str, list[Block]]:
 
 def skeleton(line: str) -> str:
     """A line without what is different each time."""
-    line = _INCIDENT.sub(r"ID-\1", line.rstrip())
+    # Which incident of a worker is meant is no number that may differ.
+    line = _INCIDENT.sub(lambda m: re.sub(r"\d", lambda n: "abcdefghij"[int(n[0])], m[1]), line)
     line = re.sub(r"/dev/shm/\S+", "RUN", line)
     line = re.sub(r"/\S*?/(?:src|site-packages)/holdfast/", "HOLDFAST/", line)
     line = re.sub(r"\d{4}-\d\d-\d\d|\b\d\d-\d\d\b", "#", line)
+    line = re.sub(r"(?<= )-(?= |$)", "#", line)  # a number that is not known yet
     line = _NUMBER.sub("#", line)
     return re.sub(r"(# ?)+", "# ", re.sub(r"\s+", " ", line)).strip()
 
@@ -136,11 +142,12 @@ class Session:
 
     home: Path
     pids: dict[str, str] = field(default_factory=dict)
+    ports: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.cwd = self.home / "node"
+        self.cwd = self.home / "you"
         self.cwd.mkdir(parents=True)
-        tools = self.home / ".tools"
+        tools = self.home / "tools"
         tools.mkdir()
         for name, start in (("holdfast", "-m holdfast"), ("python3", "")):
             (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {start} "$@"\n')
@@ -158,7 +165,7 @@ class Session:
             if block.mark.startswith("file:"):
                 target = self.cwd / block.mark.split()[2]
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(block.body)
+                target.write_text(self.with_ports(block.body))
                 texts.append(block.body)
                 continue
             lines: list[str] = []
@@ -175,22 +182,32 @@ class Session:
         """A command line with the process ids and incidents of this run."""
         if "kill" in line and "@" in line:  # a page that is being written for the first time
             line = re.sub(r"@(\w+)", lambda m: self.pid(m[1]), line)
+        line = self.with_ports(line)
         line = re.sub(r"\b\d{3,}\b", lambda m: self.pids.get(m[0], m[0]), line)
         ids = {p.name for p in self.cwd.glob(".holdfast/incidents/*-*-*-*")}
-        return _INCIDENT.sub(
-            lambda m: next((i for i in ids if i.endswith(f"-{m[1]}")), m[0]), line
-        )
+        return _INCIDENT.sub(lambda m: next((i for i in ids if i.endswith(f"-{m[1]}")), m[0]), line)
+
+    def with_ports(self, text: str) -> str:
+        """Replace the ports of a page by free ones."""
+        for port in _PORT.findall(text):
+            if port not in self.ports:
+                with socket.socket() as sock:
+                    sock.bind(("127.0.0.1", 0))
+                    self.ports[port] = str(sock.getsockname()[1])
+        return _PORT.sub(lambda m: self.ports[m[0]], text)
 
     def run(self, line: str, command: Command, *, records: bool) -> list[str]:
         until = time.monotonic() + (6 if records else 30) * SLOWNESS
         while True:
-            note = self.home / ".cwd"
+            note = self.home / "cwd"
             done = subprocess.run(
                 ["bash", "-c", f"{line}\nstatus=$?; pwd >{note}; exit $status"], cwd=self.cwd, env=self.env,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
+                capture_output=True, stdin=subprocess.DEVNULL, text=True,
                 timeout=120 * SLOWNESS, check=False,
             )  # fmt: skip
-            output = done.stdout.replace(str(self.home), HOME).splitlines()
+            # What goes well tells its progress on stderr, and that is not shown.
+            told = done.stdout + (done.stderr if done.returncode else "")
+            output = told.replace(str(self.home / "you"), HOME).splitlines()
             wrong = "" if done.returncode == command.status else f"status {done.returncode}"
             wrong = wrong or missing(command.shown, output)
             if not wrong:

@@ -74,7 +74,9 @@ class Journal:
         path = self._path = f"{run_dir}/{layout.JOURNAL}"
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._unwritten = b""
-        self._short_bytes = 0  #: size after the last compaction: a thousand workers need half a megabyte
+        self._short_bytes = (
+            0  #: size after the last compaction: a thousand workers need half a megabyte
+        )
         self.seq = seq
         self.is_new = False  #: records were added since the watchdog was told
 
@@ -101,10 +103,11 @@ class Journal:
 
     def compact(self, states: "list[Record]") -> None:
         """Replace the file by the last exits and ``states`` (records of kind ``state``, ``start``, …)."""
-        records, _ = journal.decode(files.read(self._path))
         seen = message.decode(files.read(f"{self._run_dir}/{layout.SEEN}")) or {}
         unread = int(seen.get("seq", 0))
-        ends = [r for r in records if r["k"] in ("exit", "failed_spawn")]
+        ends = [
+            r for r in journal.each(files.read(self._path)) if r["k"] in ("exit", "failed_spawn")
+        ]
         # All that the watchdog has not dealt with, and the last ones for people.
         exits = [r for r in ends[:-_KEPT_EXITS] if r["seq"] > unread] + ends[-_KEPT_EXITS:]
         unix_s, mono_s = time.time(), time.monotonic()
@@ -124,10 +127,9 @@ class Journal:
 
 def replay(data: bytes) -> "tuple[dict[str, Past], int, bool, float]":
     """Return what a journal tells: the workers, the last sequence number, whether the node is to end, its first moment."""
-    records, _ = journal.decode(data)
     workers: dict[str, Past] = {}
     seq, is_ending, began_s = 0, False, 0.0
-    for record in records:
+    for record in journal.each(data):
         seq = max(seq, record["seq"])
         if record["k"] == "keeper":
             began_s = began_s or record.get("began_s", record["mono_s"])

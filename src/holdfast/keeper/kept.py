@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from holdfast.model.plan import WorkerPlan
 
 
+_CLEAN = History()  # never changed, only replaced
+
+
 class Life:
     """One process of a worker."""
 
@@ -58,7 +61,7 @@ class Kept:
         self.why = ""  #: a few words for `status`
         self.n = 0  #: start number given last
         self.restarts = 0
-        self.history = History()
+        self.history = _CLEAN
         self.life: Life | None = None
         self.spare: Life | None = None
         self.spare_due_s = 0.0  # 0: none due

@@ -22,11 +22,23 @@ if TYPE_CHECKING:
 _ROOM = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PR_SET_CHILD_SUBREAPER = 36
 _revived: "list[int]" = []
+#: Memory that is not needed any more goes back to the system at once: reading a large plan or journal
+#: must not leave a house process fat for the rest of its life (measured: 25 MB for the four, 22 with this).
+_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "MALLOC_ARENA_MAX": "1",
+}
 
 
 def command(role: str, run_dir: str, *more: str) -> "list[str]":
     """Return the arguments of a house process."""
     return [sys.executable, "-I", "-S", f"{_ROOM}/{role}/__main__.py", run_dir, *more]
+
+
+def environment() -> "dict[str, str]":
+    """Return the environment of a house process; the workers' own is in the plan."""
+    return {**os.environ, **_MEMORY}
 
 
 def prepare(plan: "Plan") -> str:
@@ -154,14 +166,14 @@ def exec_anchor(run_dir: str) -> "NoReturn":
     """Become the anchor: the node runs in the foreground."""
     become_subreaper()
     argv = command("anchor", run_dir, "--subreaper")
-    os.execv(argv[0], argv)
+    os.execve(argv[0], argv, environment())
 
 
 def spawn_anchor(run_dir: str) -> int:
     """Start the anchor in a session of its own and return its pid."""
     argv = command("anchor", run_dir)
     null = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
-    return os.posix_spawn(argv[0], argv, os.environ, file_actions=null, setsid=True)
+    return os.posix_spawn(argv[0], argv, environment(), file_actions=null, setsid=True)
 
 
 def revive_anchor(run_dir: str) -> int:

@@ -19,10 +19,12 @@ from holdfast.linux.house import House, raise_open_files
 from holdfast.linux.revive import AnchorWatch, reap_revived
 from holdfast.logger import rotate
 from holdfast.logger.stream import IDLE_CLOSE_S, PIPE_BYTES, Stream, drop_oldest
-from holdfast.wire import journal, jsonlite, layout
+from holdfast.wire import journal, layout
+from holdfast.wire import plan as plan_format
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from holdfast.model.plan import LogPolicy
@@ -320,8 +322,8 @@ class Logger:
         self.plan_seen = seen
         try:
             # Only what is ours: the rest of the plan may be of whatever shape the others like.
-            plan = jsonlite.loads(files.read(path).decode())
-            policies = {w["name"]: w["log"] for w in plan["workers"] if w["log"] is not None}
+            plan, workers = plan_format.split(files.read(path))
+            policies = {w["name"]: w["log"] for w in workers if w["log"] is not None}
             policies[layout.HOUSE_LOG] = plan["house_log"]
             self.state_dir = plan["state_dir"]
         except (OSError, KeyError, TypeError, ValueError) as error:
@@ -432,9 +434,8 @@ class Logger:
                 os.close(descriptor)
         except OSError:
             return
-        records, used = journal.decode(data)
-        self.journal_seen = (found.st_ino, at + used)
-        for worker, start in _starts(records).items():
+        self.journal_seen = (found.st_ino, at + journal.whole(data))
+        for worker, start in _starts(journal.each(data)).items():
             if start > self.starts.get(worker, 0):
                 self._new_life(worker, start)
 
@@ -465,7 +466,7 @@ def _identity(path: str) -> "tuple[int, int]":
     return (found.st_ino, found.st_mtime_ns)
 
 
-def _starts(records: "list[dict[str, Any]]") -> "dict[str, int]":
+def _starts(records: "Iterable[dict[str, Any]]") -> "dict[str, int]":
     """Return the number of the newest life of each worker that these journal records tell of."""
     found: dict[str, int] = {}
     for record in records:

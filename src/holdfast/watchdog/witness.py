@@ -6,6 +6,7 @@ for each life, and writes into the anchor's journal what the keeper did not get 
 status is lost.
 """
 
+import select
 import time
 
 from holdfast.linux import files, pidfd, procfs
@@ -13,6 +14,8 @@ from holdfast.wire import journal, layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from holdfast.watchdog.engine import Engine
 
 #: The keeper is given this long to record an end by itself.
@@ -22,20 +25,26 @@ _PATIENCE_S = 3.0
 
 
 class Witness:
-    """Holds a pidfd for each life until its end is on record."""
+    """Holds a pidfd for each life until its end is on record.
 
-    __slots__ = ("_engine", "_held", "_path")
+    All of them in an epoll of their own, which the engine watches as one: a callback for each life would cost
+    half a megabyte at a thousand workers.
+    """
+
+    __slots__ = ("_by_life", "_engine", "_lives", "_path", "_poll")
 
     def __init__(self, engine: "Engine", run_dir: str) -> None:
         self._engine = engine
         self._path = f"{run_dir}/{layout.EXITS}"
-        self._held: dict[
-            tuple[str, int], tuple[int, int, int]
-        ] = {}  # (worker, n) -> pidfd, pid, ticks
+        self._poll = select.epoll()
+        self._lives: dict[int, tuple[str, int, int]] = {}  # pidfd -> life, pid, ticks
+        self._by_life: dict[str, int] = {}  # life -> pidfd
+        engine.watch(self._poll.fileno(), select.EPOLLIN, lambda _: self._ended())
 
     def hold(self, worker: str, n: int, pid: int, ticks: int) -> None:
         """A life began."""
-        if (worker, n) in self._held:
+        life = f"{worker} {n}"
+        if life in self._by_life:
             return
         descriptor = pidfd.open_pid(pid)
         if descriptor < 0:
@@ -44,29 +53,39 @@ class Witness:
         if found is None or found.start_ticks != ticks:
             pidfd.close(descriptor)
             return
-        self._held[worker, n] = (descriptor, pid, ticks)
-        self._engine.watch(descriptor, 1, lambda _: self._ended(worker, n))
+        self._lives[descriptor] = (life, pid, ticks)
+        self._by_life[life] = descriptor
+        self._poll.register(descriptor, select.EPOLLIN)
 
     def release(self, worker: str, n: int) -> None:
         """Its end is on record."""
-        descriptor, _, _ = self._held.pop((worker, n), (-1, 0, 0))
-        if descriptor >= 0:
-            self._engine.unwatch(descriptor)
-            pidfd.close(descriptor)
+        self._forget(self._by_life.get(f"{worker} {n}", -1))
 
-    def _ended(self, worker: str, n: int) -> None:
-        self._engine.unwatch(self._held[worker, n][0])
+    def _forget(self, descriptor: int) -> None:
+        life, _, _ = self._lives.pop(descriptor, ("", 0, 0))
+        if life:
+            del self._by_life[life]
+            pidfd.close(descriptor)  # which takes it out of the epoll, too
+
+    def _ended(self) -> None:
         now_s = time.monotonic()
-        self._engine.at(now_s + _FIRST_S, lambda: self._tell(worker, n, now_s + _PATIENCE_S))
+        for descriptor, _ in self._poll.poll(0):
+            self._poll.unregister(descriptor)
+            life, _, _ = self._lives[descriptor]
+            self._engine.at(now_s + _FIRST_S, self._later(life, now_s + _PATIENCE_S))
 
-    def _tell(self, worker: str, n: int, until_s: float) -> None:
-        descriptor, pid, ticks = self._held.get((worker, n), (-1, 0, 0))
+    def _later(self, life: str, until_s: float) -> "Callable[[], None]":
+        return lambda: self._tell(life, until_s)
+
+    def _tell(self, life: str, until_s: float) -> None:
+        descriptor = self._by_life.get(life, -1)
         if descriptor < 0:
             return  # the keeper knows
+        _, pid, ticks = self._lives[descriptor]
         status = pidfd.exit_status(descriptor)
         now_s = time.monotonic()
         if status is None and now_s < until_s:
-            self._engine.at(now_s + _AGAIN_S, lambda: self._tell(worker, n, until_s))
+            self._engine.at(now_s + _AGAIN_S, self._later(life, until_s))
             return
         if status is not None:
             record = {
@@ -79,5 +98,5 @@ class Witness:
             try:
                 files.append(self._path, journal.encode(record))
             except OSError as error:
-                self._engine.say(f"cannot record how {worker} ended: {error}")
-        self.release(worker, n)
+                self._engine.say(f"cannot record how {life} ended: {error}")
+        self._forget(descriptor)

@@ -11,7 +11,7 @@ from holdfast.wire.jsonlite import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 
@@ -31,15 +31,24 @@ def decode(data: bytes) -> "tuple[list[dict[str, Any]], int]":
 
     What follows the last newline is not touched: it may still be being written.
     """
-    end = data.rfind(b"\n") + 1
-    records = []
-    for line in data[:end].split(b"\n"):
-        body = line[9:]
-        if len(line) > 9 and line[:8] == b"%08x" % crc32(body):
+    return list(each(data)), whole(data)
+
+
+def whole(data: bytes) -> int:
+    """Return how many bytes of ``data`` form whole lines."""
+    return data.rfind(b"\n") + 1
+
+
+def each(data: bytes) -> "Iterator[dict[str, Any]]":
+    """Yield the good records in ``data``, one after another: all of a large journal are megabytes of objects."""
+    at = 0
+    while (end := data.find(b"\n", at)) >= 0:
+        body = data[at + 9 : end]
+        if end - at > 9 and data[at : at + 8] == b"%08x" % crc32(body):
             try:
                 record = loads(body.decode())
             except ValueError:
-                continue
+                record = None
             if type(record) is dict:
-                records.append(record)
-    return records, end
+                yield record
+        at = end + 1

@@ -8,6 +8,9 @@ from holdfast.wire.jsonlite import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
     from holdfast.model.plan import Plan, WorkerPlan
 
 #: The keys of a worker's plan that take effect without a restart; the keeper and the watchdog
@@ -15,8 +18,6 @@ if TYPE_CHECKING:
 ADJUSTABLE = frozenset({
     "after", "autostart", "crash_only", "essential", "heartbeat", "ready", "requires", "restart", "stop",
 })  # fmt: skip
-#: Of a log policy only where it goes matters to the running process.
-_LOG_FIXED = "directory"
 
 
 def env_sum(plan: "Plan") -> int:
@@ -39,41 +40,79 @@ def fingerprint(worker: "WorkerPlan", shared_env: int) -> int:
     return crc32(dumps(sorted(fixed.items())).encode(), shared_env)
 
 
+#: How the first line of a plan ends; what follows is one worker a line, so that nobody has to hold it all at once.
+_WORKERS = ',"workers":['
+
+
 def encode(plan: "Plan") -> bytes:
-    """Return the plan as one line of JSON."""
-    return dumps(plan).encode() + b"\n"
+    """Return the plan as one JSON document, with a line for the node and a line for each worker."""
+    header = dumps({key: value for key, value in plan.items() if key != "workers"})
+    lines = ",\n".join(map(dumps, plan["workers"]))
+    return f"{header[:-1]}{_WORKERS}\n{lines}\n]}}\n".encode()
 
 
 def decode(data: bytes, path: str) -> "Plan":
-    """Return the plan in ``data``.
+    """Return the plan in ``data``; workers with equal settings hold the same objects.
 
     Raises:
         StateError: It is damaged, or of a format that this version does not know; ``path`` names it.
     """
     try:
-        plan = loads(data.decode())
-    except ValueError as error:
+        plan, workers = split(data)
+        seen: dict[str, object] = {}
+        plan["workers"] = [_shared(worker, seen) for worker in workers]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StateError(
             f"{path}: this is not a plan ({error})\n  holdfast up writes a new one"
         ) from None
-    found = plan.get("format") if type(plan) is dict else None
-    if found != PLAN_FORMAT:
+    if plan.get("format") != PLAN_FORMAT:
         raise StateError(
-            f"{path}: plan format {found}, this version of Holdfast knows {PLAN_FORMAT}\n"
+            f"{path}: plan format {plan.get('format')}, this version of Holdfast knows {PLAN_FORMAT}\n"
             "  holdfast up writes a new one"
         )
-    checked: Plan = plan
-    _share(checked)
+    checked: Plan = plan  # type: ignore[assignment]
     return checked
 
 
-def _share(plan: "Plan") -> None:
+def split(data: bytes) -> "tuple[dict[str, Any], Iterator[dict[str, Any]]]":
+    """Return the node's part of a plan and its workers, one after another.
+
+    A thousand workers are 4 MB as objects; a process that needs little of each never holds more than one.
+
+    Raises:
+        ValueError: It is not JSON (for a worker: when its turn comes).
+    """
+    end = data.find(b"\n")
+    head = data[:end].decode() if end >= 0 else ""
+    if head.endswith(_WORKERS):
+        return loads(head[: -len(_WORKERS)] + "}"), _lines(data, end + 1)
+    plan = loads(data.decode())
+    if type(plan) is not dict:
+        raise ValueError("it is no object")
+    return plan, iter(plan.get("workers", ()))
+
+
+def _lines(data: bytes, at: int) -> "Iterator[dict[str, Any]]":
+    while (end := data.find(b"\n", at)) >= 0:
+        line = data[at:end]
+        at = end + 1
+        if line == b"]}":
+            return
+        if line:
+            yield loads(line.removesuffix(b",").decode())
+    raise ValueError("its end is missing")
+
+
+def _shared(worker: "dict[str, Any]", seen: "dict[str, object]") -> "WorkerPlan":
     """Let workers with equal settings hold the same object: a thousand workers are mostly alike."""
-    seen: dict[str, object] = {}
-    for worker in plan["workers"]:
-        entry: dict[str, object] = worker  # type: ignore[assignment]
-        for key in ("limits", "restart", "ready", "heartbeat", "stop", "env", "user"):
-            entry[key] = seen.setdefault(dumps(entry[key]), entry[key])
+    for key, value in worker.items():
+        kind = type(value)
+        if kind is str:
+            worker[key] = seen.setdefault(value, value)
+        elif (kind is dict or kind is list) and key not in ("argv", "log"):
+            worker[key] = seen.setdefault(dumps(value), value)
+    entry: WorkerPlan = worker  # type: ignore[assignment]
+    return entry
 
 
 def stub(name: str, directory: str) -> "WorkerPlan":
