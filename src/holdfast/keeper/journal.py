@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     Record = dict[str, Any]
 
-_MAX_BYTES = 256 * 1024
+#: The journal may grow to this before it is replaced: a state, a start and some ends of each worker.
+_MIN_BYTES, _BYTES_A_WORKER = 128 * 1024, 2048
 #: Exit records that a compaction keeps: the watchdog may still have to read them.
 _KEPT_EXITS = 1000
 
@@ -67,16 +68,13 @@ class Past:
 class Journal:
     """The keeper's end of the journal."""
 
-    __slots__ = ("_fd", "_path", "_run_dir", "_short_bytes", "_unwritten", "is_new", "seq")
+    __slots__ = ("_fd", "_path", "_run_dir", "_unwritten", "is_new", "seq")
 
     def __init__(self, run_dir: str, seq: int) -> None:
         self._run_dir = run_dir
         path = self._path = f"{run_dir}/{layout.JOURNAL}"
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._unwritten = b""
-        self._short_bytes = (
-            0  #: size after the last compaction: a thousand workers need half a megabyte
-        )
         self.seq = seq
         self.is_new = False  #: records were added since the watchdog was told
 
@@ -97,9 +95,9 @@ class Journal:
             self._unwritten = data[written:]
         self.is_new = True
 
-    def is_large(self) -> bool:
-        """Whether it is time for :meth:`compact`."""
-        return os.fstat(self._fd).st_size > max(_MAX_BYTES, 2 * self._short_bytes)
+    def is_large(self, workers: int) -> bool:
+        """Whether it is time for :meth:`compact`: many times what there is to say about so many workers."""
+        return os.fstat(self._fd).st_size > _MIN_BYTES + workers * _BYTES_A_WORKER
 
     def compact(self, states: "list[Record]") -> None:
         """Replace the file by the last exits and ``states`` (records of kind ``state``, ``start``, …)."""
@@ -121,7 +119,6 @@ class Journal:
             return  # the long one is as good
         os.close(self._fd)
         self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        self._short_bytes = os.fstat(self._fd).st_size
         self._unwritten = b""
 
 

@@ -92,7 +92,7 @@ class Keeper:
         revive.reap_revived()
         if late_s < 0.5:
             self._look_at_watchdog()
-        if self.state.journal.is_large():
+        if self.state.journal.is_large(len(self.state.workers)):
             self.state.journal.compact(takeover.states(self.state))
         self._tell_ready()
 
