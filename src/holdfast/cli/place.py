@@ -107,8 +107,16 @@ def _named_state_dir(config: str) -> str:
 
 
 def _expand(text: str) -> str:
-    # ${NAME} only, as in the configuration language; a full check is the config room's.
-    return os.path.expandvars(text) if "${" in text else text
+    # As in the configuration language; whether it is right to the letter is for the config room to say.
+    if "$" not in text:
+        return text
+    import re
+
+    def value(found: "re.Match[str]") -> str:
+        name, otherwise = found[1], found[2]
+        return os.environ.get(name) or otherwise or "" if name else "$"
+
+    return re.sub(r"\$\$|\$\{(\w+)(?::-([^}]*))?\}", value, text)
 
 
 def running_roles(place: Place) -> "dict[str, int]":

@@ -248,11 +248,17 @@ def _hang(facts: Facts, found: _Found, stacks: "list[dict[str, Any]]") -> None:
     found.component = _component(facts, stack["frames"])
     if stack.get("doing") and stack["doing"] != "is stopped":
         found.because("certain", f"thread {stack['thread']} {stack['doing']}")
-    waiting = [s for s in stacks if s.get("doing") == "waits for a lock"]
+    waiting = [s for s in stacks if s.get("doing") == "waits for a lock" and not _is_spare_hand(s)]
     if stack in waiting and len(waiting) > 1:
         found.because(
             "likely", f"a deadlock: {len(waiting)} of {len(stacks)} threads wait for a lock"
         )
+
+
+def _is_spare_hand(stack: "dict[str, Any]") -> bool:
+    """Whether this is a thread of the container that has nothing to do: waiting for work is no deadlock."""
+    frames = stack.get("frames") or []
+    return bool(frames) and "holdfast/container/lane.py" in frames[0] and "_run" in frames[0]
 
 
 def _silence(facts: Facts, found: _Found) -> tuple[float, str]:
@@ -262,6 +268,8 @@ def _silence(facts: Facts, found: _Found) -> tuple[float, str]:
     thread_s = float(pulse.get("thread_beat_age_s") or 0.0)
     since = flag.get("since_unix_s")
     flagged_s = float(facts.order.get("unix_s", 0.0)) - float(since) if since else 0.0
+    if flag.get("flag") == "missed_heartbeat":
+        flagged_s = max(flagged_s, float(flag.get("value") or 0.0))
     silent_s = loop_s or flagged_s
     if str(facts.process.get("state")) in ("T", "t"):
         found.because(
