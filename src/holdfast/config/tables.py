@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
-from holdfast.config.kinds import BAD, NAME, NAME_WORDS, Duration, Kind, Lost, Wrong, alternatives
+from holdfast.config.kinds import BAD, Duration, Kind, Lost, Wrong, alternatives
 from holdfast.config.problems import Problems, Where, listed, quoted, shown
 
 _ENV_NAME = re.compile(r"[^=\0]+")
@@ -158,6 +158,10 @@ class Environment(Kind):
         }
 
 
+#: A drill's name, or a pattern of names.
+_PATTERN = re.compile(r"[A-Za-z0-9*?_-]{1,80}")
+
+
 class DurationsByName(Kind):
     """Names with a time each."""
 
@@ -179,10 +183,9 @@ class DurationsByName(Kind):
                 if isinstance(inner, Lost)
                 else self._duration.check(inner, where.at(name), problems)
             )
-            if not NAME.fullmatch(name):
-                problems.add(
-                    where.at(name), f"{quoted(name)} is not a name ({NAME_WORDS})", of_key=True
-                )
+            if not _PATTERN.fullmatch(name):
+                says = f"{quoted(name)} is not a name of drills (letters, digits, - and _; * stands for any)"
+                problems.add(where.at(name), says, of_key=True)
             elif seconds is not BAD:
                 found[str(name)] = seconds
         return found
@@ -195,7 +198,7 @@ class DurationsByName(Kind):
         """Return a schema of times."""
         return {
             "type": "object",
-            "propertyNames": {"pattern": f"^{NAME.pattern}$"},
+            "propertyNames": {"pattern": f"^{_PATTERN.pattern}$"},
             "additionalProperties": self._duration.schema(),
         }
 

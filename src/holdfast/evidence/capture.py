@@ -200,7 +200,7 @@ def _record(case: Case) -> "dict[str, Any]":
         "pid": order.get("pid"),
         "lived_s": order.get("lived_s"),
         "status": order.get("status"),
-        "restarts": max(int(order.get("restarts") or 0), start - 1 if type(start) is int else 0),
+        "restarts": _restarts(order, start),
         "remedy": None,
         "verdict": "open",
         "changed": facts.changed,
@@ -318,3 +318,10 @@ def _was_good(case: Case) -> bool:
     ):
         return False
     return case.unchanged or not os.path.exists(environment.good_path(case))
+
+
+def _restarts(order: "dict[str, Any]", start: object) -> int:
+    """Return how often the worker was restarted before this life."""
+    if type(order.get("restarts")) is int:
+        return int(order["restarts"])
+    return start - 1 if type(start) is int else 0

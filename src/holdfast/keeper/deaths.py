@@ -6,6 +6,7 @@ import time
 from holdfast.core import lifecycle, tree
 from holdfast.core.restart import after_death
 from holdfast.keeper import orders, starting
+from holdfast.keeper.journal import RESTARTS
 from holdfast.keeper.kept import Kept, Life
 from holdfast.keeper.state import Owed
 from holdfast.linux import pidfd, procfs
@@ -110,11 +111,11 @@ def main_died(state: "State", kept: Kept, life: Life, *, is_final: bool = False)
         orders.step(state, kept, lifecycle.STOPPED_RESTART if goes_on else lifecycle.STOPPED)
         record["next"], record["delay_s"] = ("restart" if goes_on else "none"), 0.0
         kept.why = "" if goes_on else f"stopped by the {kept.by}"
-    if record["next"] in ("restart", "delay", "slow"):
+    record["restarts"] = kept.restarts
+    if record["next"] in RESTARTS:
         kept.restarts += 1
     record["deaths"] = len(kept.history.deaths)
     record["history"], record["short"] = kept.history.deaths, kept.history.short_lives
-    record["restarts"] = kept.restarts
     if is_unknown and not is_final:
         state.owed.append(Owed(kept, life, record, now_s + _STATUS_PATIENCE_S))
         starting.promote(state, kept)

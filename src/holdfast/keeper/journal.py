@@ -24,6 +24,10 @@ _MIN_BYTES, _BYTES_A_WORKER = 128 * 1024, 2048
 _KEPT_EXITS = 1000
 
 
+#: What follows an end when the worker is started again.
+RESTARTS = frozenset({"restart", "delay", "slow"})
+
+
 class Open:
     """A life that was intended or begun and of which no end is on record."""
 
@@ -164,7 +168,8 @@ def _replay_one(past: Past, record: "Record") -> None:
         past.lives.pop(n, None)
         if "history" in record:
             past.history = History(list(record["history"]), record["short"])
-            past.restarts = record["restarts"]
+            # An end tells how many restarts there were before it.
+            past.restarts = record["restarts"] + (kind == "exit" and record["next"] in RESTARTS)
     elif kind == "state":
         past.up, past.by, past.restarts = record["up"], record["by"], record["restarts"]
         past.history = History(list(record["history"]), record["short"])

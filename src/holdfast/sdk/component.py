@@ -90,8 +90,8 @@ class Component:
     def health(self, function: "F") -> "F":
         """Ask this function every few seconds whether the component can serve.
 
-        Raising or a false value (None is fine) is reported: in the log when it changes, in the pulse's
-        ring and by ``holdfast status``. It does not end anything: health is an opinion, a beat a fact.
+        Raising or a false value (None is fine) is reported: in the log when it changes, and in the
+        pulse's ring. It does not end anything: health is an opinion, a beat a fact.
         """
         self.checks.append(Timer(function, HEALTH_S, None))
         return function

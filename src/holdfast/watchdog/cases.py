@@ -236,7 +236,7 @@ class Cases:
         if effect.remedy == ladder.RESTART_GROUP:
             names += [n for n in self._roll.groups.get(case.worker, ()) if n != case.worker]
         for name in names:
-            reply = self._replied(case) if name == case.worker else _ignore
+            reply = self._replied(case, names) if name == case.worker else _ignore
             self._keeper.ask(
                 {
                     "do": "restart", "worker": name, "by": "watchdog", "how": "kill", "flag": case.flag,
@@ -245,10 +245,16 @@ class Cases:
                 reply,
             )  # fmt: skip
 
-    def _replied(self, case: ladder.Case) -> "Callable[[dict[str, Any] | None], None]":
+    def _replied(
+        self, case: ladder.Case, names: "list[str]"
+    ) -> "Callable[[dict[str, Any] | None], None]":
         def reply(answer: "dict[str, Any] | None") -> None:
             if answer is not None and answer.get("ok"):
                 case.accepted = True
+                if case.incident and not answer.get("note"):
+                    whom = "it" if len(names) == 1 else f"it and its group ({', '.join(names[1:])})"
+                    says = f"the watchdog had {whom} killed and started again"
+                    self._note(case.incident, {"what": "remedy", "rung": case.rung, "says": says})
             elif answer is not None:
                 self._engine.say(
                     f"the keeper does not restart {case.worker}: {answer.get('error')}"
@@ -265,14 +271,16 @@ class Cases:
             self._verdicts.setdefault(key, []).append(verdict)
 
     def _append(self, incident: str, verdict: str) -> None:
+        self._note(incident, {"what": "verdict", "verdict": verdict})
+
+    def _note(self, incident: str, what: "dict[str, Any]") -> None:
+        """Add a line to an incident's timeline."""
         path = f"{self.state_dir}/{layout.INCIDENTS}/{os.path.basename(incident)}/timeline.jsonl"
-        line = (
-            dumps({"unix_s": time.time(), "what": "verdict", "verdict": verdict}).encode() + b"\n"
-        )
+        line = dumps({"unix_s": time.time(), **what}).encode() + b"\n"
 
         def written(result: object) -> None:
             if isinstance(result, OSError):
-                self._engine.say(f"cannot write the verdict of {incident}: {result.strerror}")
+                self._engine.say(f"cannot write into the timeline of {incident}: {result.strerror}")
 
         # The incidents are on a disk, and a disk may hang.
         self._engine.aside(lambda: files.append(path, line), written)

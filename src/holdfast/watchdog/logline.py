@@ -27,7 +27,7 @@ def begins_at(path: str, n: int) -> "int | None":
     from holdfast.linux import files
     from holdfast.wire import logindex
 
-    for offset, _, start in logindex.decode(files.read(path + ".idx")):
+    for offset, _, start in logindex.decode(files.read(logindex.beside(path))):
         if start >= n:
             return offset
     return None
