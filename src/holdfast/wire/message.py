@@ -5,13 +5,14 @@ kept for more. The anchor, the watchdog and the logger listen on datagram socket
 
 Requests to the keeper (``do``):
 
-    status                                  -> {"ok": true, "pid", "digest", "workers": [...]}
+    status                                  -> {"ok": true, "pid", "uptime_s", "digest", "ending", "workers": [...]}
     start | stop | restart  worker, by      by: "user" | "watchdog" | "drill"
-        restart by the watchdog has also    how: "kill" | "term", flag: NAME, incident: ID
+        restart by the watchdog has also    how: "kill" | "term", flag: NAME, incident: ID, n: the life it is about
+                                            (a life that is over is not restarted: the reply has a "note")
     spare  worker                           end the active one and promote the spare (drills)
     apply  plan                             path of a checked plan; only changed workers are touched
     ready  worker, n                        the watchdog saw it ready
-    down                                    stop everything, then the anchor ends
+    down   by, force                        stop everything (force: kill it), then the anchor ends
 
 Every reply has "ok"; a refused one has "error": a sentence for a person.
 
