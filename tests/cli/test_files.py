@@ -321,7 +321,7 @@ def leave_log(directory: Path, stream: str, lines: list[tuple[float, str]]) -> N
         index += logindex.encode(len(data), int(at * 1e9), 1)
         data += text.encode() + b"\n"
     (directory / f"{stream}.log").write_bytes(data)
-    (directory / f"{stream}.log.idx").write_bytes(index)
+    (directory / f".{stream}.log.idx").write_bytes(index)
 
 
 class Logged:

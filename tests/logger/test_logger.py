@@ -407,6 +407,9 @@ def test_the_index_tells_when_and_from_which_life(node: Node) -> None:
     node.say(b"its last words")
     node.tell(do="start", worker="w", n=4)
     wait_for(lambda: node.live().endswith(b"words"), "its last words")
+    # Messages are taken first in each turn: once this line is in its file, the new life is known.
+    node.say(b"a mark\n", "w.err")
+    wait_for(lambda: b"a mark\n" in node.live("w", "err"), "the mark")
     node.say(b"second life\n")
     wait_for(lambda: node.live().endswith(b"second life\n"), "the second life")
 

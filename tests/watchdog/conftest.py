@@ -221,11 +221,8 @@ class FakeHouse:
 
     def verdicts(self, key: str) -> list[str]:
         path = self.state_dir / layout.INCIDENTS / f"incident-{key}" / "timeline.jsonl"
-        return (
-            [json.loads(line)["verdict"] for line in path.read_text().splitlines()]
-            if path.exists()
-            else []
-        )
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [row["verdict"] for row in rows if row["what"] == "verdict"]
 
     # -- anchor and keeper -------------------------------------------------------------------------
 

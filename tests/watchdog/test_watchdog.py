@@ -257,14 +257,14 @@ def test_a_line_of_this_life_in_the_log_makes_it_ready(
     log = {"max_bytes": 1, "max_age_s": 0, "keep": 1, "compress": False, "directory": str(tmp_path)}
     old = b"Server ready on port 1\n"
     (tmp_path / "out.log").write_bytes(old)
-    (tmp_path / "out.log.idx").write_bytes(logindex.encode(0, 1, 1))
+    (tmp_path / ".out.log.idx").write_bytes(logindex.encode(0, 1, 1))
     worker = plan_of("api", ready={"kind": "log", "target": pattern})
     worker["log"] = log
     house.plan(worker)
     house.n["api"] = 1
     house.watchdog()
     house.start("api")  # the second life: what the first wrote does not count
-    with open(tmp_path / "out.log", "ab") as file, open(tmp_path / "out.log.idx", "ab") as index:
+    with open(tmp_path / "out.log", "ab") as file, open(tmp_path / ".out.log.idx", "ab") as index:
         index.write(logindex.encode(len(old), 2, 2))
         file.write(b"starting\n")
         file.flush()

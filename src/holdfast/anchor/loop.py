@@ -105,6 +105,9 @@ class Anchor:
         """Run until the keeper says that the node has ended; return its exit status."""
         self._look_at_pipes()
         for role in _CHILDREN:
+            _, pid = self.house.beat_age_s(role)
+            if pid and not locks.holder(f"{self.run_dir}/{layout.lock(role)}"):
+                self.house.say(f"the {role} (process {pid}) died while there was no anchor")
             self._find_or_start(role)
         self._notify(f"MAINPID={os.getpid()}\nSTATUS=starting")
         next_tick_s = 0.0
