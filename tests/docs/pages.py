@@ -156,6 +156,8 @@ class Session:
         self.env = kept | {
             "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "100",
             "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1",
+            # What a page shows is what happens, not how fast it happens on a busy machine.
+            "HOLDFAST_SLOWNESS": str(10 * SLOWNESS),
         }  # fmt: skip
 
     def play(self, found: list[Block], *, records: bool = False) -> list[str]:
