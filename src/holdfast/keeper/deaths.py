@@ -65,7 +65,12 @@ def _status_of(state: "State", life: Life) -> "int | None":
         return found.si_status | (0x80 if found.si_code == os.CLD_DUMPED else 0)
     status = state.exits.status_of(life.pid, life.ticks)
     if status is None and life.descriptor >= 0:
-        status = pidfd.exit_status(life.descriptor)
+        # Dead, and not reaped yet; or reaped, and the descriptor still knows.
+        reading = procfs.reading(life.pid)
+        if reading is not None and reading.start_ticks == life.ticks:
+            status = reading.exit_status
+        if status is None:
+            status = pidfd.exit_status(life.descriptor)
     return status
 
 

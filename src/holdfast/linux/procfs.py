@@ -14,7 +14,7 @@ class Reading:
     """One look at a process."""
 
     __slots__ = (
-        "cpu_ns", "major_faults", "ppid", "rss_bytes", "session", "start_ticks", "state", "threads",
+        "cpu_ns", "exit_status", "major_faults", "ppid", "rss_bytes", "session", "start_ticks", "state", "threads",
     )  # fmt: skip
 
     def __init__(self, text: bytes) -> None:
@@ -28,6 +28,8 @@ class Reading:
         self.threads = int(fields[17])
         self.start_ticks = int(fields[19])
         self.rss_bytes = int(fields[21]) * _PAGE
+        #: Of a zombie: its wait status, there for whoever may trace it, long before anybody reaps it.
+        self.exit_status = int(fields[49]) if self.state == "Z" and len(fields) > 49 else None
 
 
 class Proc:

@@ -71,7 +71,11 @@ class Witness:
         now_s = time.monotonic()
         for descriptor, _ in self._poll.poll(0):
             self._poll.unregister(descriptor)
-            life, _, _ = self._lives[descriptor]
+            life, pid, ticks = self._lives[descriptor]
+            found = procfs.reading(pid)
+            if found is not None and found.start_ticks == ticks and found.exit_status is not None:
+                # Not reaped yet. Written down at once: whoever reaps it may be killed before telling, and so may we.
+                self._record(life, pid, ticks, found.exit_status)
             self._engine.at(now_s + _FIRST_S, self._later(life, now_s + _PATIENCE_S))
 
     def _later(self, life: str, until_s: float) -> "Callable[[], None]":
@@ -88,15 +92,14 @@ class Witness:
             self._engine.at(now_s + _AGAIN_S, self._later(life, until_s))
             return
         if status is not None:
-            record = {
-                "pid": pid,
-                "ticks": ticks,
-                "status": status,
-                "unix_s": time.time(),
-                "mono_s": now_s,
-            }
-            try:
-                files.append(self._path, journal.encode(record))
-            except OSError as error:
-                self._engine.say(f"cannot record how {life} ended: {error}")
+            self._record(life, pid, ticks, status)
         self._forget(descriptor)
+
+    def _record(self, life: str, pid: int, ticks: int, status: int) -> None:
+        """Write a status where the next keeper looks; more than once does no harm."""
+        unix_s, mono_s = time.time(), time.monotonic()
+        record = {"pid": pid, "ticks": ticks, "status": status, "unix_s": unix_s, "mono_s": mono_s}
+        try:
+            files.append(self._path, journal.encode(record))
+        except OSError as error:
+            self._engine.say(f"cannot record how {life} ended: {error}")
