@@ -35,7 +35,9 @@ class Keeper:
         self._watch_anchor()
         adopted = takeover.adopt(self.state, self.state.past)
         self.state.past = {}
-        if self.state.is_second:
+        if not self.state.is_second:
+            self._tell_unenforced()
+        else:
             self.state.house.say(f"back; {adopted} running workers adopted")
         began_s = self.state.node_began_s
         self.state.journal.add(
@@ -84,6 +86,24 @@ class Keeper:
                 now_s + 0.01
             )  # somebody else reaps it; there is nothing to wait on but the result
         return max(0.0, min(due) - now_s)
+
+    def _tell_unenforced(self) -> None:
+        """Say which limits the kernel will not hold the workers to on this machine."""
+        for key, controller, instead in (
+            (
+                "memory_bytes",
+                "memory",
+                "the watchdog looks at their memory instead, four times a second",
+            ),
+            ("cpu_share", "cpu", "cpu_max has no effect"),
+            ("processes", "pids", "processes_max is only a limit for each user"),
+        ):
+            wanted = [name for name, kept in self.state.workers.items() if kept.plan["limits"][key]]  # type: ignore[literal-required]
+            if wanted and not self.state.groups.enforces(controller):
+                some = ", ".join(wanted[:5]) + (" …" if len(wanted) > 5 else "")
+                self.state.house.say(
+                    f"no {controller} cgroup can be written here ({some}): {instead}; see holdfast doctor"
+                )
 
     def _tick(self, now_s: float) -> None:
         late_s = now_s - self.next_tick_s if self.next_tick_s else 0.0
