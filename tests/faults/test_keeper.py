@@ -334,9 +334,9 @@ def test_a_second_node_on_the_same_state_is_refused(node: Node) -> None:
 
 def test_workers_do_not_inherit_what_python_ignores(node: Node) -> None:
     """A program that never gets SIGPIPE writes into closed pipes for ever."""
-    node.add("yes", ["/bin/sh", "-c", "yes | head -n 1; sleep 100000"])
+    node.add("sleeps", SLEEP)
     node.start()
-    pid = node.wait_state("yes", "running")["pid"]
+    pid = node.wait_state("sleeps", "running")["pid"]
 
     # Signals 32 and 33 belong to the C library.
     assert int(_field(pid, "SigIgn"), 16) & 0x7FFFFFFF == 0
