@@ -241,7 +241,6 @@ class Anchor:
 
     def _reap(self) -> None:
         """Take every dead child: one of the house is started again, an orphan's status is put on record."""
-        orphans = []
         while True:
             try:
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -256,20 +255,16 @@ class Anchor:
                 self._child_died(role, status)
                 continue
             reading = procfs.reading(pid)
-            status = found.si_status << 8 if found.si_code == os.CLD_EXITED else found.si_status
-            if found.si_code == os.CLD_DUMPED:
-                status |= 0x80
             record = {
                 "pid": pid,
                 "ticks": reading.start_ticks if reading else 0,
-                "status": status,
+                "status": pidfd.wait_status(found),
                 "unix_s": time.time(),
                 "mono_s": time.monotonic(),
             }
             # On record before it is reaped: killed in between, we do it again, and the same twice is harmless.
             self._record_exit(record)
             os.waitpid(pid, 0)
-            orphans.append(pid)
 
     def _record_exit(self, record: "dict[str, Any]") -> None:
         path = f"{self.run_dir}/{layout.EXITS}"
@@ -341,12 +336,8 @@ class Anchor:
     def _end_without_keeper(self) -> None:
         """No keeper lives long enough to be asked: a node that cannot work has to be able to end all the same."""
         self.house.say("no keeper answers; killing the workers")
-        for pid in procfs.pids():
-            if pid != os.getpid() and procfs.environ(pid).get("HOLDFAST_RUN") == self.run_dir:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass  # dead already
+        for pid, _ in procfs.marked("HOLDFAST_RUN", self.run_dir):
+            pidfd.kill_quietly(pid)
         self.end_status = 1
 
     def _notify(self, text: str) -> None:

@@ -58,11 +58,7 @@ def take_deaths(state: "State", events: "list[tuple[int, int]]") -> None:
 def _status_of(state: "State", life: Life) -> "int | None":
     if life.is_ours:
         found = os.waitid(os.P_PIDFD, life.descriptor, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if found is None:
-            return None
-        if found.si_code == os.CLD_EXITED:
-            return found.si_status << 8
-        return found.si_status | (0x80 if found.si_code == os.CLD_DUMPED else 0)
+        return None if found is None else pidfd.wait_status(found)
     status = state.exits.status_of(life.pid, life.ticks)
     if status is None and life.descriptor >= 0:
         # Dead, and not reaped yet; or reaped, and the descriptor still knows.
@@ -170,15 +166,13 @@ def _restart_group(state: "State", dead: Kept, cause: str, following: str) -> No
 
 def _sweep(state: "State", kept: Kept, life: Life) -> None:
     """Kill what the worker left behind in other sessions: whoever carries its mark."""
-    for pid in procfs.pids():
-        env = procfs.environ(pid) if pid != life.pid else {}
-        if env.get("HOLDFAST_NODE") == state.node and env.get("HOLDFAST_WORKER") == kept.name:
-            held = {x.pid for x in (kept.life, kept.spare) if x}
-            if pid not in held and env.get("HOLDFAST_START") == str(life.n):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+    held = {x.pid for x in (kept.life, kept.spare, life) if x}
+    for pid, env in procfs.marked("HOLDFAST_NODE", state.node):
+        is_its = env.get("HOLDFAST_WORKER") == kept.name and env.get("HOLDFAST_START") == str(
+            life.n
+        )
+        if is_its and pid not in held:
+            pidfd.kill_quietly(pid)
 
 
 def earlier_died(state: "State", kept: Kept, life: Life) -> None:

@@ -1,11 +1,8 @@
 """The node goes down: wave after wave, then nothing that carries its mark is left."""
 
-import os
-
 from holdfast.core import lifecycle, tree
 from holdfast.keeper import orders
-from holdfast.linux import procfs, talk
-from holdfast.linux import signals as signal
+from holdfast.linux import pidfd, procfs, talk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,11 +37,7 @@ def go_down(state: "State") -> None:
 
 def _sweep_node(state: "State") -> None:
     """Nothing that carries the node's mark may outlive it."""
-    for pid in procfs.pids():
-        if procfs.environ(pid).get("HOLDFAST_NODE") == state.node and pid != os.getpid():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+    for pid, _ in procfs.marked("HOLDFAST_NODE", state.node):
+        pidfd.kill_quietly(pid)
     for kept in state.workers.values():
         state.groups.remove(kept.name)

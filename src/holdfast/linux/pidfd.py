@@ -39,6 +39,13 @@ def exit_status(descriptor: int) -> "int | None":
     return int(values[-1]) if values[0] & _MASK_EXIT else None
 
 
+def wait_status(found: "os.waitid_result") -> int:
+    """Return what ``waitid`` told in the form of ``waitpid``."""
+    if found.si_code == os.CLD_EXITED:
+        return found.si_status << 8
+    return found.si_status | (0x80 if found.si_code == os.CLD_DUMPED else 0)
+
+
 def send(descriptor: int, number: int) -> bool:
     """Send a signal; False when the process is gone."""
     try:
@@ -64,3 +71,11 @@ def copy_descriptor(descriptor: int, number: int) -> int:
 
     libc = ctypes.CDLL(None, use_errno=True)
     return int(libc.syscall(438, descriptor, number, 0))
+
+
+def kill_quietly(pid: int) -> None:
+    """Kill a process that may be dead already."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

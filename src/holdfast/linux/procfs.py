@@ -143,6 +143,12 @@ def children_of(parent: int) -> "list[int]":
     return [pid for pid in pids() if (found := reading(pid)) and found.ppid == parent]
 
 
+def marked(name: str, value: str) -> "list[tuple[int, dict[str, str]]]":
+    """Return the other processes whose environment has this mark, each with its environment."""
+    found = ((pid, environ(pid)) for pid in pids() if pid != os.getpid())
+    return [(pid, env) for pid, env in found if env.get(name) == value]
+
+
 def boot_id() -> str:
     """Return what names this boot of the machine."""
     return _slurp("/proc/sys/kernel/random/boot_id").decode().strip()
