@@ -7,7 +7,9 @@ reads it. The shapes are ``TypedDict`` for the type checker and plain ``dict`` a
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Literal, TypedDict
+    from typing import Literal, NotRequired, TypedDict
+
+    from holdfast.model.bus import BusPlan, RouterPlan
 
     class RestartPolicy(TypedDict):
         """When a dead worker is started again (see :mod:`holdfast.core.restart`)."""
@@ -86,12 +88,13 @@ if TYPE_CHECKING:
         name: str
         use: str  #: "package.module:attribute"
         settings: dict[str, object]
+        bus: NotRequired[BusPlan | None]  #: how it joins a realm; None: the node has no router
 
     class WorkerPlan(TypedDict):
         """One kept process."""
 
         name: str
-        kind: Literal["container", "guest"]
+        kind: Literal["container", "guest", "router"]
         argv: list[str]  #: argv[0] is absolute
         env: dict[str, str]  #: added to Plan.env
         directory: str
@@ -111,6 +114,7 @@ if TYPE_CHECKING:
         log: LogPolicy | None  #: None: output goes where the node's own goes
         listen: list[Listener]
         components: list[ComponentPlan]
+        router: NotRequired[RouterPlan | None]  #: what a router does; taken over while it runs
         faulthandler: bool  #: a Python program: PYTHONFAULTHANDLER is set, stacks can be had
 
     class GroupPlan(TypedDict):

@@ -1,0 +1,1 @@
+"""WAMP messages as bytes: one file a serializer, one table of all."""
