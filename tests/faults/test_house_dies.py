@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from holdfast.linux import launch, procfs
+from holdfast.wire import layout
 from node import SLOWNESS, program, wait_for
 
 if TYPE_CHECKING:
@@ -71,6 +72,29 @@ def test_everyone_in_the_house_dies_at_once_and_up_takes_over_what_lives(node: N
     node.start()
 
     assert node.wait_state("w", "running")["pid"] == before
+
+
+def test_what_another_boot_left_names_nobody_of_this_one(node: Node) -> None:
+    """A run directory that outlived a reboot names process ids that are strangers' now: none is adopted or hurt."""
+    node.add("w", SLEEP)
+    node.start()
+    stranger = node.wait_state("w", "running")["pid"]
+    wait_for(lambda: all(node.holder(role) for role in ROLES), "the whole house")
+    for role in ROLES:
+        os.kill(node.holder(role), signal.SIGSTOP)
+    for role in ROLES:
+        node.kill(role)
+    os.waitpid(node.anchor_child, 0)
+    wait_for(lambda: not any(node.holder(role) for role in ROLES), "the house to be empty")
+    Path(node.run_dir, layout.BOOT).write_text("00000000-0000-0000-0000-000000000000")
+    Path(node.run_dir, layout.FLAGS, "w.crash_loop").write_text("{}")
+
+    node.start()
+
+    assert node.wait_state("w", "running")["pid"] != stranger
+    assert procfs.start_ticks(stranger)
+    assert [r["n"] for r in node.journal("start")] == [1]
+    assert not os.listdir(Path(node.run_dir, layout.FLAGS))
 
 
 @pytest.mark.parametrize("role", ROLES)
