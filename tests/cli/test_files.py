@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from cli.fake_node import FakeNode, planned, worker
-from holdfast.cli import incidents, logs
+from holdfast.cli import incidents, logs, place
 from holdfast.cli.main import main
 from holdfast.cli.terminal import Paint
+from holdfast.config.load import load
+from holdfast.linux import places
 from holdfast.records.logs import Line
 from holdfast.wire import layout, logindex
 
@@ -77,7 +79,9 @@ def test_check_tells_all_problems_at_once(site: Path, capsys: pytest.CaptureFixt
 def test_check_as_json(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--json"]) == 0
     good = json.loads(capsys.readouterr().out)
-    assert list(good) == ["config", "ok", "problems", "node", "workers", "components", "digest"]
+    assert list(good) == [
+        "config", "ok", "problems", "node", "workers", "components", "digest", "notes",
+    ]  # fmt: skip
     assert (good["ok"], good["workers"], good["node"]) == (True, 1, "small")
 
     (site / "holdfast.toml").write_text(CONFIG + 'comand = "x"\n')
@@ -402,3 +406,76 @@ def test_a_log_line_is_dated_when_it_is_not_of_today_and_leaves_no_colour_behind
     assert logs.render(Line(0.0, "out", "web", 1, "\udcff"), 3, "", Paint(False)).endswith(
         "| \ufffd"
     )
+
+
+# -- node configurations of Crossbar.io ----------------------------------------------------------------
+
+CROSSBAR = {
+    "version": 2,
+    "workers": [
+        {
+            "type": "router",
+            "id": "bus",
+            "manhole": {},
+            "realms": [{"name": "realm1", "roles": [{"name": "anonymous", "permissions": [{"uri": "*", "call": True}]}]}],
+            "transports": [{"type": "rawsocket", "endpoint": {"type": "unix", "path": "sock"}}],
+        }
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def crossbar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / ".crossbar").mkdir()
+    path = tmp_path / ".crossbar" / "config.json"
+    path.write_text(json.dumps(CROSSBAR, indent=1))
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path / "deep")
+    return path
+
+
+def test_a_crossbar_node_is_found_as_crossbar_finds_it(
+    crossbar: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`cd site && holdfast up` is all that changes for whoever typed `crossbar start`."""
+    assert main(["check"]) == 0
+    told = capsys.readouterr()
+
+    assert told.out == "ok: 1 worker, 1 component\n"
+    assert f"note: {crossbar}:7 workers[0].manhole = {{}}: " in told.err
+    assert place.find_config(str(crossbar.parent)) == str(crossbar)
+    assert place.find_config(str(crossbar.parent.parent)) == str(crossbar)
+
+
+def test_notes_of_a_crossbar_node_as_json(
+    crossbar: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An editor shows them beside the problems."""
+    assert main(["check", "--json", str(crossbar)]) == 0
+    found = json.loads(capsys.readouterr().out)
+
+    assert [note.split(" ")[1] for note in found["notes"]] == ["workers[0].manhole"]
+
+
+def test_a_holdfast_toml_comes_before_a_crossbar_node(
+    crossbar: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who has written one wants it used."""
+    (crossbar.parent.parent / "holdfast.toml").write_text(CONFIG)
+
+    assert main(["check", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["config"].endswith("holdfast.toml")
+
+
+def test_the_bus_of_another_state_directory_is_another_bus(crossbar: Path, tmp_path: Path) -> None:
+    """Two nodes of one configuration must not share sockets or cookies."""
+    plan = load(str(crossbar), os.environ, str(tmp_path / "other")).plan
+    usual = load(str(crossbar), os.environ).plan
+
+    assert plan["state_dir"] == str(tmp_path / "other")
+    internal, moved = (
+        entry["workers"][0]["listen"][-1]["path"] for entry in (usual, plan)
+    )  # fmt: skip
+    assert internal != moved
+    assert internal.startswith(places.run_dir_for(usual["state_dir"]))
+    assert moved.startswith(places.run_dir_for(plan["state_dir"]))

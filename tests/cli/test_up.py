@@ -40,7 +40,7 @@ class Launches:
             node.up()
             return 0
 
-        self._patch.setattr(check, "load_plan", lambda *_: node.plan)
+        self._patch.setattr(check, "load", lambda *_: (node.plan, []))
         self._patch.setattr(launch, "prepare", lambda _: node.run_dir)
         self._patch.setattr(launch, "spawn_anchor", spawn)
 
@@ -250,7 +250,7 @@ with FakeNode(planned("web"), planned("mail")) as node:
         anchor.kill()
         return {{}}
     node.on["down"] = down
-    check.load_plan = lambda *_: node.plan
+    check.load = lambda *_: (node.plan, [])
     launch.prepare = lambda plan: node.run_dir
     launch.spawn_anchor = spawn
     node.raise_flag("mail", "missed_heartbeat", says="no beat for 12 s")

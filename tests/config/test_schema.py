@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from holdfast.config import bus_definitions as bus
 from holdfast.config import definitions as d
 from holdfast.config.problems import Document, Problems, Where
 from holdfast.config.schema import (
@@ -25,7 +26,9 @@ _REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 _SCHEMA = json_schema()
 _VALIDATOR = jsonschema.Draft202012Validator(_SCHEMA)
 _TABLES = (d.ROOT, d.NODE, d.DEFAULTS, d.DEFAULTS_WORKER, d.WORKER, d.COMPONENT, d.GROUP, d.RESTART, d.READY,
-           d.HEARTBEAT, d.STOP, d.LOG, d.LISTENER)  # fmt: skip
+           d.HEARTBEAT, d.STOP, d.LOG, d.LISTENER, bus.REALM, bus.ROLE, bus.PERMISSION, bus.HISTORY, bus.TRANSPORT, bus.TLS,
+           bus.AUTH, bus.ANONYMOUS, bus.TICKET, bus.WAMPCRA, bus.SCRAM, bus.CRYPTOSIGN, bus.TLS_CLIENT, bus.COOKIE, bus.WEBSOCKET,
+           bus.RAWSOCKET, bus.LIMITS, bus.LINK, bus.SIGN_IN, *bus.PATH_KINDS.values())  # fmt: skip
 _HOW = "python -c \"from holdfast.config.schema import write_reference as w; w('docs/reference')\""
 
 
@@ -91,6 +94,19 @@ _CORPUS: list[tuple[bool, dict[str, Any]]] = [
     (True, {"worker": {"w": {**_WORKER, "ready": {"tcp": "${HOST}:80"}, "memory_max": "${MEM}", "restart": {"limit": "${N}"}}}}),
     (True, {"worker": {"w": {**_WORKER, "listen": ["unix:x", {"address": "tcp://127.0.0.1:0", "backlog": 5}], "env": {"A": 1.5}}}}),
     (True, {"node": {"objectives": {"kill-worker": "250ms"}, "log": {"max_size": 5000}}, "include": ["a"], "defaults": {"worker": {}}}),
+    (True, {"worker": {"w": {"kind": "router", "listen": ["ws://127.0.0.1:80/ws", "rs://[::1]:0"], "realms": ["com.example r"]}}}),
+    (True, {"worker": {"w": {"kind": "router", "transport": [{"listen": "tcp://127.0.0.1:80", "rawsocket": True,
+        "paths": {"/": {"kind": "static", "directory": "x"}, "a/b": {"kind": "websocket", "auth": {"cookie": True}}}}]}}}),
+    (True, {"realm": {"com.x": {"role": {"the boss": {"permissions": [{"uri": "", "match": "prefix", "allow": ["call"]}]}}}}}),
+    (True, {"component": {"c": {"use": "a:b", "bus": ["ws://h/ws", "unix:x"], "auth": {"method": "anonymous"}}}}),
+    (True, {"component": {"c": {"use": "a:b", "bus": False}}}),
+    (False, {"worker": {"w": {"kind": "router", "transport": [{"listen": "tcp://127.0.0.1:80", "paths": {"/a": {"kind": "health"}}}]}}}),
+    (False, {"worker": {"w": {"kind": "router", "transport": [{"listen": "tcp://127.0.0.1:80", "paths": {"a": {"kind": "health", "x": 1}}}]}}}),
+    (False, {"worker": {"w": {"kind": "router", "transport": [{"rawsocket": True}]}}}),
+    (False, {"worker": {"w": {"kind": "router", "transport": [{"listen": "unix:x", "auth": {"ticket": {}}}]}}}),
+    (False, {"realm": {"r": {"role": {"x": {"permissions": [{"allow": ["call"]}]}}}}}),
+    (False, {"realm": {"r": {"role": {"x": {"permissions": [{"uri": "x", "allow": ["shout"]}]}}}}}),
+    (False, {"component": {"c": {"use": "a:b", "bus": "example.com"}}}),
     (False, {"wroker": {}}),
     (False, {"worker": {"a b": _WORKER}}),
     (False, {"worker": {"w": {**_WORKER, "memory-max": 5}}}),

@@ -35,6 +35,12 @@ _OF_THE_MACHINE = re.compile(
 )
 
 
+#: What the configurations want from whoever starts them.
+SETTINGS = {
+    "HOME": "/root", "PORT": "8089", "SECRET": "hush", "DESKCONN_PORT": "8088", "DESKCONN_SOCK_DIR": "/tmp",
+}  # fmt: skip
+
+
 def name_of(path: Any) -> str:
     return path.name if isinstance(path, Path) else "none"
 
@@ -157,7 +163,7 @@ def test_the_toml_of_every_sample_loads(path: Path, tmp_path: Path) -> None:
     target = tmp_path / "holdfast.toml"
     target.write_text(imported.toml)
     try:
-        plan = load_plan(str(target), {**os.environ, "HOME": "/root"})
+        plan = load_plan(str(target), {**os.environ, **SETTINGS})
     except ConfigError as error:
         for problem in error.problems:
             assert _OF_THE_MACHINE.search(problem), problem

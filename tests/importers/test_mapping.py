@@ -173,13 +173,15 @@ def test_a_fastcgi_program_gets_its_socket_as_descriptor_0(tmp_path: Path) -> No
     assert found["listen"] == [{"address": "tcp://localhost:9001", "backlog": 64}]
 
 
-def test_components_inside_a_router_get_a_container_beside_it() -> None:
-    """Crossbar.io runs them in the router's process; here a router never runs foreign code."""
+def test_components_inside_a_router_stay_there() -> None:
+    """Whoever put them into one process had a reason; `components` of another worker moves them out."""
     plan = tomllib.loads(import_file(str(SAMPLES / "config.json")).toml)
 
-    assert plan["worker"]["bus-components"]["components"] == ["auth_session"]
+    assert plan["worker"]["bus"]["kind"] == "router"
+    assert plan["worker"]["bus"]["components"] == ["auth_session"]
     assert plan["component"]["auth_session"]["use"] == "site.auth:AuthSession"
-    assert plan["worker"]["bus-components"]["env"] == {"LEVEL": "debug"}
+    assert plan["component"]["auth_session"]["role"] == "authenticator"
+    assert plan["worker"]["bus"]["env"] == {"LEVEL": "debug"}
 
 
 def test_a_container_keeps_its_components_and_how_they_restart() -> None:

@@ -30,7 +30,10 @@ NEW_PLAN = "plan.new.json"
 def add_arguments(parser: "ArgumentParser") -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "file", nargs="?", metavar="CONFIG", help="the file (default: the nearest holdfast.toml)"
+        "file",
+        nargs="?",
+        metavar="CONFIG",
+        help="the file (default: the nearest holdfast.toml or .crossbar/config.json)",
     )
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
     parser.add_argument(

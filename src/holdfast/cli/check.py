@@ -5,8 +5,7 @@ import os
 from holdfast.cli import output, place
 from holdfast.cli.commands import say
 from holdfast.cli.words import count
-from holdfast.config.compile import with_digest
-from holdfast.config.load import load_plan
+from holdfast.config.load import load
 from holdfast.model.errors import ConfigError, UsageError
 
 TYPE_CHECKING = False
@@ -15,13 +14,16 @@ if TYPE_CHECKING:
     from typing import Any
 
     from holdfast.config.problems import Problem
-    from holdfast.model.plan import LogPolicy, Plan
+    from holdfast.model.plan import Plan
 
 
 def add_arguments(parser: "ArgumentParser") -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "file", nargs="?", metavar="CONFIG", help="the file (default: the nearest holdfast.toml)"
+        "file",
+        nargs="?",
+        metavar="CONFIG",
+        help="the file (default: the nearest holdfast.toml or .crossbar/config.json)",
     )
 
 
@@ -29,7 +31,7 @@ def run(args: "Namespace") -> int:
     """Check the configuration; 2 when something is wrong."""
     config = config_of(args)
     try:
-        plan = plan_of(args, config)
+        plan, notes = load(config, os.environ, _state_dir(args))
     except ConfigError as error:
         if args.json:
             problems = [_problem(detail) for detail in getattr(error, "details", [])]
@@ -56,9 +58,11 @@ def run(args: "Namespace") -> int:
                 "workers": len(workers),
                 "components": components,
                 "digest": plan["digest"],
+                "notes": notes,
             }
         )
     else:
+        tell(notes)
         print(f"ok: {count(len(workers), 'worker')}, {count(components, 'component')}")
     return 0
 
@@ -91,27 +95,21 @@ def config_of(args: "Namespace") -> str:
 
 
 def plan_of(args: "Namespace", config: str) -> "Plan":
-    """Return the plan that a configuration asks for, with its state where ``--state`` wants it.
+    """Return the plan that a configuration asks for, with its state where ``--state`` wants it; notes are said.
 
     Raises:
         ConfigError: The configuration is wrong.
     """
-    plan = load_plan(config, os.environ)
-    if not args.state or os.path.abspath(args.state) == plan["state_dir"]:
-        return plan
-    old, new = plan["state_dir"], os.path.abspath(args.state)
+    plan, notes = load(config, os.environ, _state_dir(args))
+    tell(notes)
+    return plan
 
-    def moved(log: "LogPolicy") -> "LogPolicy":
-        inside = log["directory"].startswith(f"{old}/")
-        return {**log, "directory": new + log["directory"][len(old) :]} if inside else log
 
-    workers = [
-        {**worker, "log": worker["log"] and moved(worker["log"])} for worker in plan["workers"]
-    ]
-    moved_plan: Any = {
-        **plan,
-        "state_dir": new,
-        "workers": workers,
-        "house_log": moved(plan["house_log"]),
-    }
-    return with_digest(moved_plan)
+def tell(notes: "list[str]") -> None:
+    """Say what has no counterpart, or is probably not meant: it runs, but nothing is ignored in silence."""
+    for note in notes:
+        say(f"note: {note}")
+
+
+def _state_dir(args: "Namespace") -> "str | None":
+    return os.path.abspath(args.state) if args.state else None

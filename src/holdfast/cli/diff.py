@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 def add_arguments(parser: "ArgumentParser") -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "file", nargs="?", metavar="CONFIG", help="the file (default: the nearest holdfast.toml)"
+        "file",
+        nargs="?",
+        metavar="CONFIG",
+        help="the file (default: the nearest holdfast.toml or .crossbar/config.json)",
     )
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 CONFIG_NAME = "holdfast.toml"
+#: What a directory may have instead: the node configuration of Crossbar.io.
+CROSSBAR_NAMES = (".crossbar/config.json", ".crossbar/config.yaml")
 STATE_NAME = ".holdfast"
 
 
@@ -57,24 +59,37 @@ def find(args: "Namespace") -> Place:
 def find_config(given: "str | None") -> str:
     """Return the absolute path of the configuration file: the given one, or the nearest upwards; "" when there is none.
 
+    In each directory holdfast.toml comes first, then Crossbar.io's .crossbar/config.json or .yaml.
+
     Raises:
         UsageError: The given one does not exist.
     """
     if given:
-        path = os.path.join(given, CONFIG_NAME) if os.path.isdir(given) else given
+        path = given
+        if os.path.isdir(given):
+            path = _config_in(given) or os.path.join(given, CONFIG_NAME)
         if not os.path.exists(path):
             msg = f"{path}: there is no such file"
             raise UsageError(msg)
         return os.path.abspath(path)
     directory = os.getcwd()
     while True:
-        path = os.path.join(directory, CONFIG_NAME)
-        if os.path.isfile(path):
+        path = _config_in(directory)
+        if path:
             return path
         parent = os.path.dirname(directory)
         if parent == directory:
             return ""
         directory = parent
+
+
+def _config_in(directory: str) -> str:
+    # "config.json" for who names the .crossbar directory itself.
+    names = [CONFIG_NAME, *CROSSBAR_NAMES]
+    if os.path.basename(os.path.abspath(directory)) == ".crossbar":
+        names += ["config.json", "config.yaml"]
+    paths = [os.path.join(directory, name) for name in names]
+    return next((path for path in paths if os.path.isfile(path)), "")
 
 
 def state_dir_of(config: str) -> str:

@@ -38,7 +38,10 @@ EVENT_LINES = 6
 def add_arguments(parser: "ArgumentParser") -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "file", nargs="?", metavar="CONFIG", help="the file (default: the nearest holdfast.toml)"
+        "file",
+        nargs="?",
+        metavar="CONFIG",
+        help="the file (default: the nearest holdfast.toml or .crossbar/config.json)",
     )
     parser.add_argument(
         "-d",

@@ -12,6 +12,7 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from holdfast.config import definitions as d
+from holdfast.config.bus import Bus
 from holdfast.config.joined import Config, Entry
 from holdfast.config.machine import absolute, passed_on
 from holdfast.config.problems import Document, Problems
@@ -26,23 +27,35 @@ if TYPE_CHECKING:
 
 
 def compile_plan(
-    documents: list[Document], environ: Mapping[str, str], problems: Problems
+    documents: list[Document],
+    environ: Mapping[str, str],
+    problems: Problems,
+    state_dir: str | None = None,
 ) -> "Plan":
-    """Return the plan; where problems were noted it is good for nothing."""
-    return _Compiler(Config(documents, problems), environ, problems).plan()
+    """Return the plan; where problems were noted it is good for nothing.
+
+    ``state_dir`` replaces the one that the file names.
+    """
+    return _Compiler(Config(documents, problems), environ, problems, state_dir).plan()
 
 
 class _Compiler:
-    def __init__(self, config: Config, environ: Mapping[str, str], problems: Problems) -> None:
+    def __init__(
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        problems: Problems,
+        state_dir: str | None,
+    ) -> None:
         self.config = config
         self.problems = problems
         self.homes: dict[str, str] = {}  # component -> worker
         node = config.node
         base = node.where.document.directory
-        state_dir = d.NODE.filled(node.given)["state_dir"]
+        named = d.NODE.filled(node.given)["state_dir"]
         self.base = base
         self.log_directories: dict[str, str] = {}  # directory -> whose log it holds
-        self.state_dir = absolute(_directory_of(node, "state_dir", base), state_dir)
+        self.state_dir = state_dir or absolute(_directory_of(node, "state_dir", base), named)
         passed_env = passed_on(environ, node.given.get("env_pass", ["*"]))
         self.node = Node(config.defaults, node.given.get("env", {}), passed_env, problems)
 
@@ -51,6 +64,7 @@ class _Compiler:
         self._check_state_dir()
         self._place_components()
         self._check_names()
+        self.bus = Bus(config, self.problems, self.state_dir)
         order = self._start_order()
         workers = [self._worker(name, config.workers[name]) for name in order]
         if not config.workers and not self.problems:
@@ -256,6 +270,9 @@ class _Compiler:
         directory = job.directory()
         user = job.user(env)
         argv = job.argv(env, directory)
+        router, listen = (
+            (None, job.listen(directory)) if not job.is_router else self.bus.router(job, directory)
+        )
         log = given.get("log", {})
         has_log = "none" not in log
         faulthandler = given.get("faulthandler")
@@ -263,9 +280,12 @@ class _Compiler:
             faulthandler = job.is_container or self.node.machine.is_python_program(
                 argv[0] if argv else ""
             )
-        return {
+        components = [self._component(component, name) for component in given.get("components", ())]
+        if job.is_router:
+            components.insert(0, self.bus.own_component())
+        plan: WorkerPlan = {
             "name": name,
-            "kind": "container" if job.is_container else "guest",
+            "kind": "router" if job.is_router else "container" if job.is_container else "guest",
             "argv": argv,
             "env": dict(sorted(env.items())),
             "directory": directory,
@@ -283,15 +303,27 @@ class _Compiler:
             "autostart": given["autostart"],
             "essential": given["essential"],
             "log": self._log_policy(log, name, entry) if has_log else None,
-            "listen": job.listen(directory),
-            "components": [self._component(component) for component in given.get("components", ())],
+            "listen": listen,
+            "components": components,
             "faulthandler": faulthandler,
         }
+        if router is not None:
+            plan["router"] = router
+        return plan
 
-    def _component(self, name: str) -> "ComponentPlan":
+    def _component(self, name: str, worker: str) -> "ComponentPlan":
         entry = self.config.components.get(name)
         given = entry.given if entry else {}
-        return {"name": name, "use": given.get("use", ""), "settings": given.get("settings", {})}
+        plan: ComponentPlan = {
+            "name": name,
+            "use": given.get("use", ""),
+            "settings": given.get("settings", {}),
+        }
+        if entry is not None:
+            bus = self.bus.join(worker, entry)
+            if bus is not None or self.bus.routers:
+                plan["bus"] = bus
+        return plan
 
     def _log_policy(self, given: Mapping[str, Any], name: str, entry: Entry) -> "LogPolicy":
         full = d.LOG.filled(given)

@@ -5,12 +5,14 @@ from here. A key that is missing here does not exist; a default stands nowhere e
 written as a person would write it, and parsed by the same code.
 """
 
-from typing import Any
-
+from holdfast.config.bus_definitions import (
+    COMPONENT_KEYS,
+    FREE_NAME,
+    FREE_NAME_WORDS,
+    REALM,
+    ROUTER_KEYS,
+)
 from holdfast.config.kinds import (
-    BAD,
-    NAME,
-    NAME_WORDS,
     Address,
     Boolean,
     Choice,
@@ -19,25 +21,24 @@ from holdfast.config.kinds import (
     Duration,
     Endpoint,
     Integer,
-    Kind,
-    Lost,
     NameText,
     Number,
     Off,
     PathText,
+    ServiceAddress,
     Signal,
     Size,
     Text,
     Umask,
     Url,
 )
-from holdfast.config.problems import Problems, Where, quoted, shown
 from holdfast.config.tables import (
     DurationsByName,
     Either,
     Environment,
     Key,
     ListOf,
+    Named,
     Settings,
     Short,
     Table,
@@ -185,9 +186,9 @@ _SHARED_KEYS = (
 
 WORKER = Table(
     "worker",
-    "One kept process: a container of components, or a guest (any program).",
-    Key("kind", Choice("container", "guest"), "What it is.", default_words='"container" with components, otherwise "guest"',
-        also=("type",), example='"guest"'),
+    "One kept process: a container of components, a router of the bus, or a guest (any program).",
+    Key("kind", Choice("container", "guest", "router"), "What it is. A router is a container with Holdfast's own WAMP router in it.",
+        default_words='"container" with components, otherwise "guest"', also=("type",), example='"router"'),
     Key("command", Command(), "The program of a guest and its arguments. A text is split at blanks; no shell reads it.",
         only="guest", also=("cmd", "run", "exec", "start", "exec_start", "program", "args", "script"), example='["redis-server", "--port", "6390"]'),
     Key("components", ListOf(NameText(), 'a list of component names, as ["board"]', least=1), "The components of a container.",
@@ -195,9 +196,11 @@ WORKER = Table(
     Key("after", _NAMES, "Start it only when these are ready.", also=("starts_after", "depends_on"), example='["cache"]'),
     Key("requires", _NAMES, "The same; and leave it down while one of these is down for good.",
         also=("needs", "require", "depends", "wants", "dependencies"), example='["cache"]'),
-    Key("listen", ListOf(Either(Short(Address(), "address"), LISTENER), 'a list of addresses, as ["tcp://127.0.0.1:8080"]'),
-        "Listening sockets that Holdfast opens and hands over (LISTEN_FDS): a restart loses no connection.",
+    Key("listen", ListOf(Either(Short(ServiceAddress(), "address"), LISTENER), 'a list of addresses, as ["tcp://127.0.0.1:8080"]'),
+        "Listening sockets that Holdfast opens and hands over (LISTEN_FDS): a restart loses no connection. For a router also "
+        "`ws://`, `wss://` (with a path), `rs://`, `rss://`, `http://`, `https://`: what is spoken there; one port can serve several.",
         also=("sockets", "bind", "ports", "socket"), example='["tcp://127.0.0.1:8080", "unix:app.sock"]'),
+    *ROUTER_KEYS,
     *_SHARED_KEYS,
 )  # fmt: skip
 
@@ -216,6 +219,7 @@ COMPONENT = Table(
         example='"board.app:main"'),
     Key("settings", Settings(), "A table that is handed to the component as it is.", also=("config", "options", "extra", "params"),
         example="{ rooms = 3 }"),
+    *COMPONENT_KEYS,
 )  # fmt: skip
 
 GROUP = Table(
@@ -252,60 +256,6 @@ NODE = Table(
 )  # fmt: skip
 
 
-class Named(Kind):
-    """Tables of one sort by name: ``[worker.NAME]``."""
-
-    is_scalar = False
-
-    takes: tuple[type, ...] = (dict,)
-
-    def __init__(self, table: Table) -> None:
-        self.table = table
-        self.words = f"tables by name: [{table.title}.NAME]"
-
-    def check(self, value: object, where: Where, problems: Problems) -> Any:
-        """Return name -> what was given; BAD for a table that is none."""
-        if not isinstance(value, dict):
-            title = self.table.title
-            problems.add(
-                where,
-                f"{shown(value)} is not a table",
-                f"write [{title}.NAME] above the keys of a {title}",
-            )
-            return BAD
-        found: dict[str, Any] = {}
-        for name, inner in value.items():
-            at = where.at(name)
-            if not NAME.fullmatch(name):
-                problems.add(at, f"{quoted(name)} is not a name: {NAME_WORDS}", of_key=True)
-            elif (
-                not isinstance(inner, dict)
-                and name in self.table.keys
-                and not isinstance(inner, Lost)
-            ):
-                says = f"there is no name in the header of this {self.table.title}"
-                problems.add(
-                    at, says, f"write [{self.table.title}.NAME] above its keys", of_key=True
-                )
-            else:
-                found[name] = (
-                    BAD if isinstance(inner, Lost) else self.table.check(inner, at, problems)
-                )
-        return found
-
-    def schema(self) -> dict[str, Any]:
-        """Return a schema of named tables."""
-        return {
-            "type": "object",
-            "description": self.table.doc,
-            "propertyNames": {
-                "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,47}$",
-                "description": NAME_WORDS,
-            },
-            "additionalProperties": {"$ref": f"#/$defs/{self.table.title}"},
-        }
-
-
 DEFAULTS = Table("defaults", "Defaults for tables that come more than once.",
                  Key("worker", DEFAULTS_WORKER, "Defaults of workers.", also=("workers",)))  # fmt: skip
 
@@ -319,6 +269,7 @@ ROOT = Table(
     Key("component", Named(COMPONENT), "Python components by name.", also=("components", "app", "apps")),
     Key("worker", Named(WORKER), "Workers by name.", also=("workers", "program", "programs", "service", "services", "process", "processes")),
     Key("group", Named(GROUP), "Groups by name.", also=("groups",)),
+    Key("realm", Named(REALM, names=FREE_NAME, names_words=FREE_NAME_WORDS), "Realms of the bus by name.", also=("realms",)),
 )  # fmt: skip
 
 COMPONENT.elsewhere = dict.fromkeys(

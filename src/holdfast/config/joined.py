@@ -13,7 +13,7 @@ from holdfast.config.problems import Document, Problems, Where
 
 
 class Entry:
-    """One ``[worker.NAME]``, ``[component.NAME]`` or ``[group.NAME]``: what was given, and where."""
+    """One ``[worker.NAME]``, ``[component.NAME]``, ``[group.NAME]`` or ``[realm.NAME]``: what was given, and where."""
 
     __slots__ = ("given", "is_broken", "raw", "where")
 
@@ -28,7 +28,7 @@ class Entry:
 class Config:
     """All files taken together. Unset keys are missing here; defaults come later."""
 
-    __slots__ = ("components", "defaults", "groups", "main", "node", "workers")
+    __slots__ = ("components", "defaults", "groups", "main", "node", "realms", "workers")
 
     def __init__(self, documents: list[Document], problems: Problems) -> None:
         self.main = documents[0]
@@ -38,6 +38,7 @@ class Config:
         self.components: dict[str, Entry] = {}
         self.workers: dict[str, Entry] = {}
         self.groups: dict[str, Entry] = {}
+        self.realms: dict[str, Entry] = {}
         for document in documents:
             where = Where(document, ())
             checked = d.ROOT.check(document.data, where, problems)
@@ -56,7 +57,7 @@ class Config:
             self.defaults = _joined(
                 self.defaults, *inner, where.at("defaults").at("worker"), problems
             )
-            for title in ("component", "worker", "group"):
+            for title in ("component", "worker", "group", "realm"):
                 found: dict[str, Entry] = getattr(self, title + "s")
                 of_title = document.data.get(title)
                 for name, given in (checked.get(title) or {}).items():

@@ -7,7 +7,7 @@ out everything that looks at the machine or at other keys: that is :mod:`holdfas
 
 import re
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from holdfast.config.problems import Problems, Where, quoted, shown
 
@@ -26,6 +26,10 @@ _LARGEST = 1 << 62
 _SIGNALS = (
     "HUP", "INT", "QUIT", "KILL", "USR1", "USR2", "TERM", "CONT", "WINCH", "ALRM", "ABRT", "PWR",
 )  # fmt: skip
+#: What a router can be told to speak at an address; those with an s at the end over TLS.
+SCHEMES = ("ws", "wss", "rs", "rss", "http", "https")
+URL_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%-]+(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
+URL_PATH_WORDS = 'letters, digits and the like, with slashes in between, as "api/call"'
 _SHELL_WORDS = frozenset({"|", "||", "&&", ";", ">", ">>", "<", "2>", "2>&1", "&", "&>"})
 
 
@@ -529,6 +533,41 @@ class Address(Kind):
     def schema(self) -> dict[str, Any]:
         """Return a schema of both families."""
         return _or_expanded({"type": "string", "pattern": "^(?:unix:.+|tcp://.+:[0-9]+)$"})
+
+
+class Service(NamedTuple):
+    """An address with the protocol that is spoken there: ``ws://127.0.0.1:8080/ws``."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str  #: without slashes at the ends; "" for none
+
+
+class ServiceAddress(Address):
+    """Where a listening socket is bound; for a router also what it speaks there."""
+
+    words = Address.words
+
+    def parse(self, value: object) -> Any:
+        """Return (kind, host, port, path) as an Address does, or a Service."""
+        scheme, _, rest = value.partition("://") if isinstance(value, str) else ("", "", "")
+        if scheme not in SCHEMES:
+            return super().parse(value)
+        place, _, path = rest.partition("/")
+        if path and scheme in ("rs", "rss"):
+            raise self.refuse(value, f'RawSocket has no paths: "{scheme}://{place}"')
+        path = path.strip("/")
+        if path and not URL_PATH.fullmatch(path):
+            raise self.refuse(value, f"{quoted(path)} is not a path: {URL_PATH_WORDS}")
+        host, port = host_and_port(place, least=0)
+        return Service(scheme, host, port, path)
+
+    def schema(self) -> dict[str, Any]:
+        """Return a schema of all of them."""
+        schemes = "|".join(("tcp", *SCHEMES))
+        pattern = f"^(?:unix:.+|(?:{schemes})://.+:[0-9]+(?:/.*)?)$"
+        return _or_expanded({"type": "string", "pattern": pattern})
 
 
 class Endpoint(Kind):

@@ -59,6 +59,10 @@ class Document:
         self.directory = path.rpartition("/")[0] or "/"
         self.positions: dict[Path, Position] | None = None
 
+    def name(self, path: Path) -> str:
+        """Return a key as a person finds it in the file."""
+        return dotted(path)
+
     def place(self, path: Path, *, of_key: bool) -> tuple[int, int]:
         """Return line and column of a key or of its value; of what is around it when it has none of its own."""
         if self.positions is None:
@@ -86,9 +90,10 @@ class Where(NamedTuple):
 class Problems:
     """The mistakes found so far."""
 
-    __slots__ = ("_found", "_hinted")
+    __slots__ = ("_found", "_hinted", "_warned")
 
     def __init__(self) -> None:
+        self._warned: dict[tuple[int, Path, str], tuple[int, int, int, Problem]] = {}
         self._found: dict[tuple[int, Path, str], tuple[int, int, int, Problem]] = {}
         self._hinted = 0
 
@@ -97,12 +102,15 @@ class Problems:
 
     def add(self, where: Where, says: str, *hints: str, of_key: bool = False) -> None:
         """Note a mistake; the same one in the same place counts once."""
-        document, path = where
-        line, column = document.place(path, of_key=of_key)
-        problem = Problem(document.file, line, column, dotted(path), says, hints)
-        self._found.setdefault(
-            (document.number, path, says), (document.number, line, column, problem)
-        )
+        _note(self._found, where, says, hints, of_key=of_key)
+
+    def warn(self, where: Where, says: str, *hints: str, of_key: bool = False) -> None:
+        """Note what is probably not meant, but does not keep the node from running."""
+        _note(self._warned, where, says, hints, of_key=of_key)
+
+    def warnings(self) -> "list[Problem]":
+        """Return what is probably not meant, in file order."""
+        return [entry[3] for entry in sorted(self._warned.values(), key=lambda e: e[:3])]
 
     def add_whole(self, file: str, says: str, *hints: str, line: int = 0, column: int = 0) -> None:
         """Note a mistake of a file as a whole, or of its syntax."""
@@ -125,6 +133,20 @@ class Problems:
             raise ConfigProblems(
                 [entry[3] for entry in sorted(self._found.values(), key=lambda e: e[:3])]
             )
+
+
+def _note(
+    found: dict[tuple[int, Path, str], tuple[int, int, int, Problem]],
+    where: Where,
+    says: str,
+    hints: tuple[str, ...],
+    *,
+    of_key: bool,
+) -> None:
+    document, path = where
+    line, column = document.place(path, of_key=of_key)
+    problem = Problem(document.file, line, column, document.name(path), says, hints)
+    found.setdefault((document.number, path, says), (document.number, line, column, problem))
 
 
 def nearest(word: str, names: list[str]) -> str:

@@ -44,6 +44,13 @@ def read_all(path: str, environ: Mapping[str, str], problems: Problems) -> list[
     return reader.documents
 
 
+def fill_in(
+    data: dict[str, Any], where: Where, environ: Mapping[str, str], problems: Problems
+) -> None:
+    """Fill in the variables of a document that was not read from a file of its own, in place."""
+    _Reader(environ, problems).expand(data, where, 0)
+
+
 class _Reader:
     def __init__(self, environ: Mapping[str, str], problems: Problems) -> None:
         self.environ = environ
@@ -71,7 +78,7 @@ class _Reader:
             self.is_broken = True
             return
         where = Where(document, ())
-        self._expand(data, where, 0)
+        self.expand(data, where, 0)
         if self.is_broken:
             return
         include = data.get("include")
@@ -217,7 +224,7 @@ class _Reader:
 
     # -- variables ---------------------------------------------------------------------------------
 
-    def _expand(self, inside: Any, where: Where, depth: int) -> None:
+    def expand(self, inside: Any, where: Where, depth: int) -> None:
         """Fill in the variables of a table or list, in place."""
         if depth > _DEEPEST:
             if not self.is_broken:
@@ -229,7 +236,7 @@ class _Reader:
                 if "$" in value or "\0" in value:
                     inside[key] = self._text_of(value, where.at(key))
             elif isinstance(value, dict | list):
-                self._expand(value, where.at(key), depth + 1)
+                self.expand(value, where.at(key), depth + 1)
             if isinstance(key, str) and "\0" in key:
                 self.problems.add(where.at(key), "has a NUL character in its name", of_key=True)
 

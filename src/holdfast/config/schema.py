@@ -10,8 +10,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from holdfast.config import bus_definitions as bus
 from holdfast.config import definitions as d
-from holdfast.config.tables import Key, Table
+from holdfast.config.tables import Key, Named, Table
 from holdfast.linux.files import write_atomic
 
 SCHEMA_FILE = "holdfast.schema.json"
@@ -36,6 +37,14 @@ For editors there is a [JSON Schema](holdfast.schema.json), also printed by `hol
 """
 
 
+_REALM_EXAMPLE = """\
+[realm.realm1.role.anonymous]
+permissions = [
+  { uri = "com.example.*", allow = ["call", "subscribe"] },
+  { uri = "com.example.admin.*" },
+]"""
+
+
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a configuration file."""
     schema: dict[str, Any] = {
@@ -49,10 +58,14 @@ def json_schema() -> dict[str, Any]:
             "pattern": r"\$\{",
             "description": "A text that takes its value from the environment; checked when the file is loaded.",
         },
-        **{table.title: table.schema() for table in (d.COMPONENT, d.WORKER, d.GROUP)},
+        **{table.title: table.schema() for table in (d.COMPONENT, d.WORKER, d.GROUP, bus.REALM)},
+        **{table.title: table.definition() for table in bus.SHARED},
     }
     # What is written "[worker.NAME]" in TOML has to say what it runs.
-    schema["$defs"]["worker"]["oneOf"] = [{"required": ["command"]}, {"required": ["components"]}]
+    worker = schema["$defs"]["worker"]
+    worker["if"] = {"required": ["kind"], "properties": {"kind": {"const": "router"}}}
+    worker["then"] = {"not": {"required": ["command"]}}
+    worker["else"] = {"oneOf": [{"required": ["command"]}, {"required": ["components"]}]}
     return schema
 
 
@@ -64,6 +77,8 @@ def reference_markdown() -> str:
     parts += _section("[worker.NAME]", d.WORKER)
     parts += _section("[component.NAME]", d.COMPONENT)
     parts += _section("[group.NAME]", d.GROUP)
+    parts += _section("[realm.NAME]", bus.REALM, example=_REALM_EXAMPLE)
+    parts += _section("[realm.NAME.role.ROLE]", bus.ROLE, example="")
     names = ", ".join(f"`{name}`" for name in d.DEFAULTS_WORKER.keys)
     parts.append(f"## [defaults.worker]\n\n{d.DEFAULTS_WORKER.doc}\nPossible are {names}.\n")
     parts.append(
@@ -80,7 +95,38 @@ def reference_markdown() -> str:
         d.LISTENER,
         example='listen = [{ address = "tcp://127.0.0.1:8080", name = "web" }]',
     )
+    parts += _bus_sections()
     return "\n".join(parts)
+
+
+def _bus_sections() -> list[str]:
+    parts = ["# Tables of the bus\n"]
+    for title, table in (
+        ("permissions (of a role)", bus.PERMISSION),
+        ("history (of a realm)", bus.HISTORY),
+        ("[[worker.NAME.transport]]", bus.TRANSPORT),
+        ("tls", bus.TLS),
+        ("websocket", bus.WEBSOCKET),
+        ("rawsocket", bus.RAWSOCKET),
+        ("limits", bus.LIMITS),
+        ("[[worker.NAME.link]]", bus.LINK),
+        ("auth (of a component or link)", bus.SIGN_IN),
+        ("auth (of a transport or path)", bus.AUTH),
+        ("auth.anonymous", bus.ANONYMOUS),
+    ):
+        parts += _section(title, table, example="")
+    for method in (bus.TICKET, bus.WAMPCRA, bus.SCRAM, bus.CRYPTOSIGN, bus.TLS_CLIENT):
+        name = method.title.split(" ", 1)[0]
+        parts += _section(f"auth.{name}", method, example="")
+        people = next(iter(method.keys.values()))
+        kind = people.kind
+        if isinstance(kind, Named) and isinstance(kind.table, Table):
+            parts += _section(f"auth.{name}.{people.name}.AUTHID", kind.table, example="")
+    parts += _section("auth.cookie", bus.COOKIE, example="")
+    parts.append(f"# Services at a path\n\n`[worker.NAME.transport.paths.PATH]`: {bus.PATH.doc}\n")
+    for table in bus.PATH_KINDS.values():
+        parts += _section(table.title, table, example="")
+    return parts
 
 
 def schema_text() -> str:
@@ -112,7 +158,8 @@ def _section(title: str, table: Table, example: str | None = None) -> Iterator[s
         ]
         example = "\n".join(written)
     if example:
-        head = f"{title.replace('NAME', 'example')}\n" if title.startswith("[") else ""
+        is_whole = example.startswith("[") or not title.startswith("[")
+        head = "" if is_whole else f"{title.replace('NAME', 'example')}\n"
         yield f"```toml\n{head}{example}\n```\n"
 
 

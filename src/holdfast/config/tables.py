@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
-from holdfast.config.kinds import BAD, Duration, Kind, Lost, Wrong, alternatives
+from holdfast.config.kinds import BAD, NAME, NAME_WORDS, Duration, Kind, Lost, Wrong, alternatives
 from holdfast.config.problems import Problems, Where, listed, quoted, shown
 
 _ENV_NAME = re.compile(r"[^=\0]+")
@@ -60,14 +60,30 @@ class Settings(Kind):
                 where, f"{shown(value)} does not fit into 64 bits", "write it as a text, in quotes"
             )
             return BAD
-        if isinstance(value, bool | int | float):
-            return value
+        if value is None or isinstance(value, bool | int | float):
+            return value  # TOML has no null, but the configurations of others do
         problems.add(
             where,
             f"{shown(value)} cannot be handed to a component",
             "write it as a text, in quotes",
         )
         return BAD
+
+
+class Anything(Settings):
+    """A value of which Holdfast knows nothing: it is passed on."""
+
+    brief = "any value"
+    words = "any value"
+    takes: tuple[type, ...] = (dict, list, str, bool, int, float, type(None))
+
+    def check(self, value: object, where: Where, problems: Problems) -> Any:
+        """Return a copy that JSON can carry."""
+        return self._inner(value, where, problems)
+
+    def schema(self) -> dict[str, Any]:
+        """Return a schema of anything."""
+        return {}
 
 
 class ListOf(Kind):
@@ -310,11 +326,22 @@ class Table(Kind):
 
     takes: tuple[type, ...] = (dict,)
 
-    def __init__(self, title: str, doc: str, *keys: Key, choose: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        title: str,
+        doc: str,
+        *keys: Key,
+        choose: tuple[str, ...] = (),
+        choose_words: str = "does not say what to look at",
+        is_shared: bool = False,
+    ) -> None:
         self.title = title
         self.doc = doc
         self.keys = {key.name: key for key in keys}
         self.choose = choose
+        self._choose_words = choose_words
+        #: The schema describes it once, under its title.
+        self.is_shared = is_shared
         self.words = "a table"
         self._also = {other: key.name for key in keys for other in key.also}
         #: Keys that stand in another table, for those who put them here.
@@ -345,7 +372,7 @@ class Table(Kind):
         for name, inner in value.items():
             key = self.keys.get(name)
             if key is None:
-                self._unknown(name, where.at(name), problems)
+                self._unknown(name, where.at(name), problems, str(value.get("kind", "")))
                 continue
             if isinstance(inner, Lost):
                 continue
@@ -371,7 +398,11 @@ class Table(Kind):
         raise self.refuse(value)
 
     def schema(self) -> dict[str, Any]:
-        """Return an object schema without room for unknown keys."""
+        """Return an object schema without room for unknown keys, or where it stands."""
+        return {"$ref": f"#/$defs/{self.title}"} if self.is_shared else self.definition()
+
+    def definition(self) -> dict[str, Any]:
+        """Return the whole schema."""
         schema: dict[str, Any] = {"type": "object", "title": self.title, "description": self.doc}
         schema["properties"] = {key.name: key_schema(key) for key in self.keys.values()}
         schema["additionalProperties"] = False
@@ -382,8 +413,8 @@ class Table(Kind):
             schema["oneOf"] = [{"required": [name]} for name in self.choose]
         return schema
 
-    def unknown_hints(self, name: str, problems: Problems) -> list[str]:
-        """Return what to do about a key that does not exist."""
+    def unknown_hints(self, name: str, problems: Problems, sort: str = "") -> list[str]:
+        """Return what to do about a key that does not exist; ``sort`` is the kind of worker that has it."""
         meant = self._also.get(name.lower().replace("-", "_"))
         if meant:
             guess = f'Did you mean "{meant}"?'
@@ -391,19 +422,20 @@ class Table(Kind):
             guess = f"it belongs into {self.elsewhere[name]}"
         else:
             guess = problems.similar(name, list(self.keys))
-        return ([guess] if guess else []) + [listed("valid here:", sorted(self.keys))]
-
-    def _unknown(self, name: str, where: Where, problems: Problems) -> None:
-        problems.add(
-            where, "there is no such key", *self.unknown_hints(name, problems), of_key=True
+        # What only a router has is of no use to the others, and there are many such keys.
+        valid = sorted(
+            key.name for key in self.keys.values() if key.only in ("", "container", "guest", sort)
         )
+        return ([guess] if guess else []) + [listed("valid here:", valid)]
+
+    def _unknown(self, name: str, where: Where, problems: Problems, sort: str) -> None:
+        hints = self.unknown_hints(name, problems, sort)
+        problems.add(where, "there is no such key", *hints, of_key=True)
 
     def _one_of(self, value: dict[str, object], where: Where, problems: Problems) -> None:
         chosen = [name for name in self.choose if name in value]
         if not chosen:
-            problems.add(
-                where, "does not say what to look at", listed("one of:", list(self.choose))
-            )
+            problems.add(where, self._choose_words, listed("one of:", list(self.choose)))
         for name in chosen[1:]:
             problems.add(
                 where.at(name), f'there can be only one of "{chosen[0]}" and "{name}"', of_key=True
@@ -412,6 +444,119 @@ class Table(Kind):
     def _example(self) -> str:
         key = next(iter(self.keys.values()))
         return f"write a table: {{ {_line(key)} }}"
+
+
+class Named(Kind):
+    """Tables of one sort by name: ``[worker.NAME]``.
+
+    ``names`` is what a name may be; the names of realms, roles, paths and people are freer than those of workers. A table
+    that the schema describes once, by ``ref``, is only named where it is used.
+    """
+
+    is_scalar = False
+
+    takes: tuple[type, ...] = (dict,)
+
+    def __init__(
+        self,
+        table: "Table | OneOf",
+        *,
+        names: re.Pattern[str] = NAME,
+        names_words: str = NAME_WORDS,
+        ref: bool = True,
+    ) -> None:
+        self.table = table
+        self._names = names
+        self._names_words = names_words
+        self._ref = ref
+        self.words = f"tables by name: [{table.title}.NAME]"
+        self.brief = "tables by name"
+
+    def check(self, value: object, where: Where, problems: Problems) -> Any:
+        """Return name -> what was given; BAD for a table that is none."""
+        title = self.table.title
+        if not isinstance(value, dict):
+            problems.add(
+                where,
+                f"{shown(value)} is not a table",
+                f"write [{title}.NAME] above the keys of a {title}",
+            )
+            return BAD
+        found: dict[str, Any] = {}
+        for name, inner in value.items():
+            at = where.at(name)
+            if not self._names.fullmatch(name):
+                says = f"{quoted(name)} is not a name: {self._names_words}"
+                problems.add(at, says, of_key=True)
+            elif (
+                not isinstance(inner, dict)
+                and name in self.table.keys
+                and not isinstance(inner, Lost)
+            ):
+                says = f"there is no name in the header of this {title}"
+                problems.add(at, says, f"write [{title}.NAME] above its keys", of_key=True)
+            else:
+                found[name] = (
+                    BAD if isinstance(inner, Lost) else self.table.check(inner, at, problems)
+                )
+        return found
+
+    def schema(self) -> dict[str, Any]:
+        """Return a schema of named tables."""
+        inner = {"$ref": f"#/$defs/{self.table.title}"} if self._ref else self.table.schema()
+        return {
+            "type": "object",
+            "description": self.table.doc,
+            "propertyNames": {
+                "pattern": f"^(?:{self._names.pattern})$",
+                "description": self._names_words,
+            },
+            "additionalProperties": inner,
+        }
+
+
+class OneOf(Kind):
+    """A table whose key ``kind`` says which others it has."""
+
+    is_scalar = False
+
+    takes: tuple[type, ...] = (dict,)
+
+    def __init__(self, title: str, doc: str, tables: "dict[str, Table]") -> None:
+        self.title = title
+        self.doc = doc
+        self.tables = tables
+        self.keys = {"kind": next(iter(tables.values())).keys["kind"]}
+        self.words = "a table with a kind"
+
+    def check(self, value: object, where: Where, problems: Problems) -> Any:
+        """Return what the table of this kind makes of it; BAD when the kind is not known."""
+        if not isinstance(value, dict):
+            problems.add(where, f"{shown(value)} is not a table", 'as { kind = "static", … }')
+            return BAD
+        kind = value.get("kind")
+        if "kind" not in value:
+            problems.add(
+                where, 'there is no "kind" here', listed("one of:", [f'"{k}"' for k in self.tables])
+            )
+            return BAD
+        if isinstance(kind, Lost):
+            return BAD
+        if not isinstance(kind, str) or kind not in self.tables:
+            guess = problems.similar(kind, list(self.tables)) if isinstance(kind, str) else ""
+            hints = [guess] if guess else []
+            hints.append(listed("one of:", [f'"{k}"' for k in self.tables]))
+            problems.add(where.at("kind"), f"there is no kind {shown(kind)}", *hints)
+            return BAD
+        return self.tables[kind].check(value, where, problems)
+
+    def parse(self, value: object) -> Any:
+        """Refuse: a table is checked in its place."""
+        raise self.refuse(value)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the alternatives."""
+        return {"oneOf": [table.schema() for table in self.tables.values()]}
 
 
 def key_schema(key: Key) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.config import definitions as d
 from holdfast.config.joined import Entry
+from holdfast.config.kinds import Address, Service
 from holdfast.config.machine import Machine, absolute
 from holdfast.config.problems import Problems, Where, quoted
 from holdfast.config.reading import shown_path
@@ -60,6 +61,8 @@ class Job:
         self.node = node
         self.problems = node.problems
         self.machine = node.machine
+        self.is_router = entry.given.get("kind") == "router"
+        #: A router is a container, too: Holdfast's own router is the first of its components.
         self.is_container = self._is_container()
         self.given = self._given()
         self.base = entry.where.document.directory
@@ -74,22 +77,26 @@ class Job:
         entry, add = self.entry, self.problems.add
         raw = entry.raw
         has_components = "components" in raw or "components" in entry.given
-        is_container: bool = (
+        is_container: bool = self.is_router or (
             entry.given.get("kind", "container" if has_components else "guest") == "container"
         )
-        sort, other = ("container", "guest") if is_container else ("guest", "container")
+        sort = "router" if self.is_router else "container" if is_container else "guest"
         if entry.is_broken or ("kind" in raw and "kind" not in entry.given):
             return is_container
-        if not has_components and "command" not in raw:
+        if not has_components and "command" not in raw and not self.is_router:
             add(
                 entry.where,
                 'says neither "command" nor "components"',
                 'a program:   command = ["redis-server"]',
                 'components:  components = ["board"]',
+                'a router:    kind = "router"',
             )
         for key in d.WORKER.keys.values():
             # A value that was refused has been complained about; spare = 0 asks for nothing.
-            if key.only == other and entry.given.get(key.name):
+            is_foreign = key.only == ("guest" if is_container else "container") or (
+                key.only == "router" and not self.is_router
+            )
+            if is_foreign and entry.given.get(key.name):
                 add(
                     entry.where.at(key.name),
                     *self._not_for(key.name, sort, has_both=has_components),
@@ -98,14 +105,16 @@ class Job:
         return is_container
 
     def _not_for(self, key: str, sort: str, *, has_both: bool) -> tuple[str, ...]:
-        if key == "command" and has_both:
+        if d.WORKER.keys[key].only == "router":
+            return (f'a {sort} has no "{key}": only a router has', 'write kind = "router" for one')
+        if key == "command" and has_both and not self.is_router:
             return (
                 'a worker has either "command" or "components", not both',
                 "make two workers of it: one for the program, one for the components",
             )
         if key == "command":
             return (
-                'a container has no "command": it runs components',
+                f'a {sort} has no "command": it runs components',
                 'write kind = "guest" for a program',
             )
         if key == "components":
@@ -352,7 +361,7 @@ class Job:
         if kind in ("file", "unix"):
             value = absolute(directory, value)
             if kind == "unix":
-                self._check_socket_path(value, where)
+                self.check_socket_path(value, where)
         elif kind == "log":
             self._check_pattern(value, where)
         return kind, value, []
@@ -375,7 +384,8 @@ class Job:
         except (RecursionError, OverflowError):
             self.problems.add(where, f"{quoted(pattern)} is too much of a regular expression")
 
-    def _check_socket_path(self, path: str, where: Where) -> None:
+    def check_socket_path(self, path: str, where: Where) -> None:
+        """Complain about a path that is too long for a Unix socket."""
         length = len(os.fsencode(path))
         if length > _LONGEST_SOCKET_PATH:
             says = f"{shown_path(path)} has {length} bytes; the path of a Unix socket has at most {_LONGEST_SOCKET_PATH}"
@@ -388,21 +398,34 @@ class Job:
             full = d.LISTENER.filled(given)
             if "address" not in full:
                 continue  # has been said
-            kind, host, port, path = full["address"]
             where = self.where("listen").at(at)
+            if isinstance(full["address"], Service):
+                self._no_service(full["address"], where)
+                continue
+            kind, host, port, path = full["address"]
             if kind == "unix":
                 path = absolute(directory, path)
-                self._check_socket_path(path, where)
+                self.check_socket_path(path, where)
                 if self.machine.is_directory(path):
                     self.problems.add(where, f"{shown_path(path)} is a directory")
-            self._claim(kind, host, port, path, where)
+            self.claim(kind, host, port, path, where)
             name = full.get("name", self.name)
             found.append({
                 "name": name, "kind": kind, "host": host, "port": port, "path": path, "backlog": full["backlog"],
             })  # fmt: skip
         return found
 
-    def _claim(self, kind: str, host: str, port: int, path: str, where: Where) -> None:
+    def _no_service(self, service: Service, where: Where) -> None:
+        shown = f"{service.host}:{service.port}"
+        url = f"{service.scheme}://{shown}{'/' if service.path else ''}{service.path}"
+        says = f"{quoted(url)} is not {Address.words}"
+        kind = 'for a router:  kind = "router"'
+        self.problems.add(
+            where, says, f'the worker speaks the protocol; here stands "tcp://{shown}"', kind
+        )
+
+    def claim(self, kind: str, host: str, port: int, path: str, where: Where) -> None:
+        """Complain about a socket that a worker has already."""
         if kind == "tcp" and port == 0:
             return  # any free port: never the same one
         claims = self.node.claims.setdefault(port if kind == "tcp" else path, [])

@@ -14,14 +14,15 @@ import sys
 import threading
 import time
 
-from holdfast.container import faults, stacks
+from holdfast.container import faults, foreign, stacks
 from holdfast.container.beat import Beats
 from holdfast.container.control import Control
-from holdfast.container.hosted import Hosted, remember_tasks
-from holdfast.container.lastwords import one_line, report
+from holdfast.container.hosted import Hosted
 from holdfast.container.load import Refused
 from holdfast.container.noting import Noting
 from holdfast.container.pulse import PulseWriter
+from holdfast.sdk.lastwords import one_line, report
+from holdfast.sdk.life import remember_tasks
 from holdfast.sdk.logline import write_text
 from holdfast.sdk.recorder import RECORDER
 from holdfast.sdk.serving import keep_listen_fds_from_children
@@ -42,8 +43,13 @@ CRASHED, NO_ROOM, MISCONFIGURED = 70, 74, 78
 PATIENCE_S = 5.0
 
 
-def main() -> "NoReturn":
-    """Run the worker that the environment names, until death."""
+def main(collect_at: "tuple[int, int, int]") -> "NoReturn":
+    """Run the worker that the environment names, until death.
+
+    Args:
+        collect_at: The garbage collector's thresholds once the imports are done.
+    """
+    gc_imports = gc.get_threshold()[0]
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
     for stream in (sys.stdout, sys.stderr):
@@ -70,6 +76,12 @@ def main() -> "NoReturn":
         _leave(NO_ROOM, f"cannot make the pulse file {main_path}: {error.strerror}")
     host = Host(run_dir, plan, pulse)
     host.import_components()
+    if go:
+        gc.collect()  # there is time for it here
+    # What the imports made lives for ever: out of the collector's sight, no pass over it later.
+    gc.freeze()
+    if gc.get_threshold()[0] == gc_imports:  # else: a component has chosen its own
+        gc.set_threshold(*collect_at)
     if go:
         _wait_for_go(int(go), pulse)
         pulse.rename(main_path)
@@ -107,9 +119,6 @@ def _set_name(worker: str) -> None:
 def _wait_for_go(go: int, pulse: PulseWriter) -> None:
     """Stand by as a spare: everything imported, nothing started."""
     os.set_inheritable(go, False)
-    # What the imports made lives for ever: out of the collector's sight, no pass over it later.
-    gc.collect()
-    gc.freeze()
     pulse.note(b"spare")
     if os.read(go, 1) == b"":
         os._exit(0)  # the other end is gone: not needed any more
@@ -160,6 +169,7 @@ class Host:
         if directory in sys.path:
             sys.path.remove(directory)
         sys.path.insert(0, directory)
+        foreign.prepare_reactor(self._loop)
         for hosted in self._components.values():
             self._pulse.note(hosted.instance.note)
             try:
@@ -197,6 +207,9 @@ class Host:
     async def _start_all(self) -> None:
         for hosted in self._components.values():
             await hosted.start()
+        # Only now: a component that waits for its router must not keep the next one from starting.
+        for hosted in self._components.values():
+            await hosted.joined(None)
         self._pulse.set_ready()
 
     def _asked_to_end(self) -> None:
@@ -256,6 +269,9 @@ class Host:
         do = request.get("do")
         if do == "components":
             reply({"ok": True, "components": [h.describe() for h in self._components.values()]})
+        elif do == "metrics":
+            read = {name: h.instance.metrics.read() for name, h in self._components.items()}
+            reply({"ok": True, "metrics": read})
         elif do == "stacks":
             reply({"ok": True, "stacks": stacks.text(self._loop)})
         elif do in ("start", "stop", "restart"):
@@ -265,7 +281,7 @@ class Host:
         elif do == "fault":
             self._inject(request, reply)
         else:
-            says = f"unknown request {do!r}; known: components, start, stop, restart, stacks, fault"
+            says = f"unknown request {do!r}; known: components, metrics, start, stop, restart, stacks, fault"
             reply({"ok": False, "error": says})
 
     def _named(self, request: "Answer", reply: "Reply") -> "Hosted | None":
@@ -301,6 +317,8 @@ class Host:
         if trouble:
             reply({"ok": False, "error": trouble})
             return
+        if do != "stop":
+            await hosted.joined(PATIENCE_S)  # where there is no router it goes on waiting by itself
         took_ms = (self._loop.time() - began_s) * 1e3
         reply({
             "ok": True, "component": hosted.name, "state": hosted.state, "took_ms": took_ms,

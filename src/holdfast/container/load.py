@@ -9,6 +9,7 @@ import os
 import sys
 from types import FunctionType, MethodType, ModuleType
 
+from holdfast.container import foreign
 from holdfast.sdk.component import Component
 
 TYPE_CHECKING = False
@@ -59,6 +60,11 @@ def _refused(name: str, says: str) -> Refused:
 def _adapt(name: str, use: str, found: object, module: ModuleType) -> Component:
     if isinstance(found, Component):
         return found
+    kind = foreign.kind_of(found)
+    if kind:
+        from holdfast.container.autobahn import component_of
+
+        return component_of(name, found, kind)
     wanted = "a Component, a function, or a class with a run method"
     run = getattr(found, "run", None)
     if isinstance(found, type):
@@ -70,10 +76,10 @@ def _adapt(name: str, use: str, found: object, module: ModuleType) -> Component:
         return _task_of(name, use, run)
     if callable(found):
         return _task_of(name, use, found)
-    kind = type(found).__name__
-    an = "an" if kind[:1] in "aeiou" else "a"
+    called = type(found).__name__
+    an = "an" if called[:1] in "aeiou" else "a"
     hint = _usable_hint(found if isinstance(found, ModuleType) else module)
-    raise _refused(name, f'"{use}" is {an} {kind}; it has to be {wanted}. {hint}')
+    raise _refused(name, f'"{use}" is {an} {called}; it has to be {wanted}. {hint}')
 
 
 def _task_of(name: str, use: str, function: "Any") -> Component:

@@ -258,7 +258,7 @@ def _hang(facts: Facts, found: _Found, stacks: "list[dict[str, Any]]") -> None:
 def _is_spare_hand(stack: "dict[str, Any]") -> bool:
     """Whether this is a thread of the container that has nothing to do: waiting for work is no deadlock."""
     frames = stack.get("frames") or []
-    return bool(frames) and "holdfast/container/lane.py" in frames[0] and "_run" in frames[0]
+    return bool(frames) and "holdfast/sdk/lane.py" in frames[0] and "_run" in frames[0]
 
 
 def _silence(facts: Facts, found: _Found) -> tuple[float, str]:

@@ -11,6 +11,7 @@ from holdfast.keeper.kept import Kept, Life
 from holdfast.linux import procfs, talk
 from holdfast.linux.listen import listen
 from holdfast.linux.spawn import Request, spawn
+from holdfast.model.plan import HOSTED
 from holdfast.wire import layout
 
 #: Spawns in one turn of the loop: deaths and requests are looked at in between.
@@ -125,7 +126,7 @@ def _spawn_life(state: "State", kept: Kept, life: Life) -> bool:
         env["PYTHONFAULTHANDLER"] = "1"
         # What a program has printed is in the log even if it is killed in the next instant.
         env.setdefault("PYTHONUNBUFFERED", "1")
-    if plan["kind"] == "container":
+    if plan["kind"] in HOSTED:
         env["HOLDFAST_PULSE"] = f"{state.run_dir}/{layout.pulse(plan['name'], life.role)}"
     request = Request(plan["argv"], env, plan["directory"])
     go_read = -1

@@ -66,6 +66,7 @@ def prepare(plan: "Plan") -> str:
             layout.SAMPLES,
             layout.FLAGS,
             layout.ORDERS,
+            layout.BUS,
             layout.CONTROL,
         ):
             os.makedirs(f"{run_dir}/{name}", mode=0o711, exist_ok=True)

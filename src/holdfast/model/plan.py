@@ -152,5 +152,8 @@ if TYPE_CHECKING:
         house_log: LogPolicy
 
 
+#: Kinds of workers that run `container/`: they have a pulse, a control socket and Python stacks.
+HOSTED = ("container", "router")
+
 #: The plan format that this version writes and reads.
 PLAN_FORMAT = 1

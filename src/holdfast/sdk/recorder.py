@@ -24,6 +24,9 @@ CURRENT: "ContextVar[Instance | None]" = ContextVar("holdfast_component", defaul
 #: The timer run or request that runs in this context.
 CALL: "ContextVar[Call | None]" = ContextVar("holdfast_call", default=None)
 
+#: Whether this context is the bus's own (its connection, not the functions that it calls).
+ON_BUS: "ContextVar[bool]" = ContextVar("holdfast_on_bus", default=False)
+
 
 class Call:
     """One run of a timer or one request: since when, until when, for whom.

@@ -17,6 +17,7 @@ PULSES = "pulse"  # pulse/WORKER (the one that serves), pulse/WORKER.spare
 SAMPLES = "samples"  # samples/WORKER
 FLAGS = "flags"  # flags/WORKER.NAME
 ORDERS = "orders"  # orders/INCIDENT.json: what an evidence process was asked for
+BUS = "bus"  # bus/WORKER.sock: a router's internal socket
 CONTROL = "ctl"  # ctl/WORKER.sock: a container's own control socket
 NOTIFY = "notify.sock"  # sd_notify of all workers
 STATE_LINK = "state"  # link to the state directory

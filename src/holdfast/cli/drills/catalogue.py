@@ -9,6 +9,7 @@ Leaves out carrying them out (:mod:`holdfast.cli.drills.worker`, :mod:`holdfast.
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from holdfast.model.plan import HOSTED
 from holdfast.wire import layout
 
 TYPE_CHECKING = False
@@ -92,7 +93,7 @@ def drills_of(
     rounds: list[list[Drill]] = [[] for _ in KINDS]
     for at, kind in enumerate(KINDS):
         for worker in plan["workers"]:
-            if kind in FAULTS and worker["kind"] != "container":
+            if kind in FAULTS and worker["kind"] not in HOSTED:
                 continue  # nothing in a guest takes orders
             skip = reason_to_skip(kind, worker, enforces_memory=enforces_memory)
             default_s = default_for_worker(kind, worker) * slowness

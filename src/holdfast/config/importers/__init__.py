@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass, field
 
 from holdfast.config.importers import crossbar, procfile, supervisord
+from holdfast.config.importers.draft import Draft
 from holdfast.config.importers.ini import read_text
 from holdfast.config.importers.ledger import Ledger, Setting
-from holdfast.config.importers.tree import read_json, read_yaml
+from holdfast.config.importers.tree import Node, read_json, read_yaml
 from holdfast.model.errors import ConfigError, UsageError
 
 #: What can be imported; also the values of ``kind``.
@@ -67,11 +68,33 @@ def import_file(path: str, kind: str | None = None) -> Imported:
     elif kind == "supervisord":
         draft = supervisord.read(text, file, path, ledger)
     else:
-        is_json = text.lstrip().startswith(("{", "[")) and not file.lower().endswith(_YAML)
-        reader = read_json if is_json or file.lower().endswith(".json") else read_yaml
-        draft = crossbar.read(reader(text, file, ledger), file, ledger)
+        draft = crossbar.read(_tree(text, file, ledger), file, ledger)
     notes = ledger.close()
     return Imported(draft.write(notes), notes, kind, ledger.settings)
+
+
+def read_crossbar(path: str, file: str) -> tuple[str, Draft, list[str]]:
+    """Return text, draft and notes of a Crossbar.io node configuration that is to be run as it is.
+
+    Args:
+        path: The file.
+        file: What messages call it.
+
+    Raises:
+        ConfigError: It cannot be read or understood.
+    """
+    text = read_text(path, file)
+    if not text.strip():
+        raise ConfigError([f"{file}:1 the file is empty"])
+    ledger = Ledger()
+    draft = crossbar.read(_tree(text, file, ledger), file, ledger, is_direct=True)
+    return text, draft, ledger.close()
+
+
+def _tree(text: str, file: str, ledger: Ledger) -> Node:
+    is_json = text.lstrip().startswith(("{", "[")) and not file.lower().endswith(_YAML)
+    reader = read_json if is_json or file.lower().endswith(".json") else read_yaml
+    return reader(text, file, ledger)
 
 
 def guess(file: str, text: str) -> str:

@@ -1,22 +1,24 @@
 """What does a Crossbar.io node configuration (JSON or YAML, version 1 or 2) mean to Holdfast?
 
-Containers and guests become workers, classes become components; components that live inside a router get
-a container of their own beside it. Realms, roles and transports belong to the bus: as there is no worker of
-kind ``router`` yet, they are noted path by path. The model is that of Crossbar.io 26.10 (node, worker, component), with
-what older configurations have: no version at all, wamplets.
+Containers, routers and guests become workers, classes become components; components inside of a router stay in its
+process. The model is that of Crossbar.io 26.10 (node, worker, component), with what older configurations have: no version at
+all, permissions without `allow`, wamplets. Realms and transports: :mod:`holdfast.config.importers.crossbar_realms` and
+:mod:`~holdfast.config.importers.crossbar_transports`.
 """
 
 import re
 from importlib import metadata
 from typing import Any
 
-from holdfast.config.importers.draft import Draft, Table, is_ours, portable
+from holdfast.config.importers.crossbar_realms import Realms, url_of
+from holdfast.config.importers.crossbar_transports import Transports
+from holdfast.config.importers.draft import Draft, Table, exact, is_ours, portable
+from holdfast.config.importers.foreign import Foreign, whole_variable
 from holdfast.config.importers.ledger import Ledger
 from holdfast.config.importers.tree import Node
 from holdfast.model.errors import ConfigError
 
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
-_LATER = "the router arrives with the bus; kept here for reference"
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _WAMPLETS = "autobahn.twisted.wamplet"
 _COMPONENTS = ("class", "function", "wamplet")
@@ -46,42 +48,54 @@ _WORKER_ADVICE = {
     "manhole": "there is no ssh into a worker; `holdfast incident` and py-spy show what it does",
     "connections": "components open their own connections",
     "disabled": "Holdfast has autostart = false",
+    "extra": "settings belong to a component: extra",
 }  # fmt: skip
 _CONTROLLER_ADVICE = {
     "manhole": "there is no ssh into the node: use the holdfast command",
     "connections": "there is no WAMP uplink of the node",
     "keyring": "the node has no key: packages and bus bring theirs",
     "enable_parallel_worker_start": "workers start at the same time unless `after` orders them",
-    "shutdown": "Holdfast restarts a worker that ends; essential = true ends the node when one is down for good",
+    "shutdown": "Holdfast starts a worker that ended again, and goes on; essential = true ends the node when one is down for good",
     "title": "Holdfast names its processes after their role and the node",
 }
 _COMPONENT_ADVICE = {
-    "realm": f"joins the realm there; {_LATER}",
-    "role": f"has this role there; {_LATER}",
-    "transport": f"how it reaches the router; {_LATER}",
-    "auth": f"how it signs in; {_LATER}",
+    "references": "components find each other by WAMP",
+    "shutdown": "a container lives until it is stopped, whatever its components do",
+    "name": "a component is known by its id",
 }
+#: What a worker of Crossbar.io that Holdfast has not is good for, and what does that here.
+_NO_WORKER = {
+    "proxy": "a router takes its connections itself; a second router on the same realm shares the load",
+    "websocket-testee": "this is a test of WebSocket libraries, not a service",
+    "hostmonitor": "`holdfast status` and the samples have the figures of the machine",
+}
+_SHUTDOWN_MODES = (
+    "shutdown_on_worker_exit",
+    "shutdown_on_worker_exit_with_error",
+    "shutdown_on_last_worker_exit",
+    "shutdown_on_shutdown_requested",
+)
 
 
-def read(root: Node, file: str, ledger: Ledger) -> Draft:
+def read(root: Node, file: str, ledger: Ledger, *, is_direct: bool = False) -> Draft:
     """Turn a parsed node configuration into a draft.
+
+    ``is_direct``: it is read to be run, not to be written down; then nothing has to fit into TOML.
 
     Raises:
         ConfigError: It has not the shape of a node configuration; all problems at once.
     """
-    return _Import(root, file, ledger).carry_over()
+    return _Import(root, file, ledger, is_direct=is_direct).carry_over()
 
 
-class _Import:
-    """One import: the draft in the making and the problems found so far."""
+class _Import(Foreign):
+    """One import."""
 
-    def __init__(self, root: Node, file: str, ledger: Ledger) -> None:
-        self.root = root
-        self.file = file
-        self.ledger = ledger
-        self.problems: list[str] = []
+    def __init__(self, root: Node, file: str, ledger: Ledger, *, is_direct: bool) -> None:
+        super().__init__(root, file, ledger)
         self.essential = False
-        self.draft = Draft([])
+        self.is_direct = is_direct
+        self.realms = Realms(self)
 
     def carry_over(self) -> Draft:
         version = self.version()
@@ -96,14 +110,14 @@ class _Import:
             self.problem(self.root, "this is no node configuration: there is no `workers`")
         elif workers.items is None:
             self.problem(workers, f"workers has to be a list, and is {workers.kind()}")
-        for index, worker in enumerate((workers.items or []) if workers else [], 1):
+        given = (workers.items or []) if workers else []
+        for index, worker in enumerate(given, 1):
             self.worker(worker, index)
+        self.realms.note_caches()
         if self.problems:
             raise ConfigError(self.problems)
         if not self.draft.has("worker"):
-            self.draft.heading.append(
-                "There is nothing in it yet that could run: routers alone, or nothing."
-            )
+            self.draft.heading.append("There is nothing in it that could run.")
         schema = self.root.get("$schema")
         if schema:
             schema.note("`holdfast schema` prints the JSON Schema of a holdfast.toml")
@@ -132,38 +146,66 @@ class _Import:
         name = self.text(controller, "id")
         if name:
             table.put("name", self.draft.free_name("node", name, "node"))
-        shutdown = options.get("shutdown") if options else None
-        # A text in older configurations, a list in later ones.
-        modes = [shutdown, *(shutdown.items or [])] if shutdown else []
-        if shutdown and any(mode.scalar == "shutdown_on_worker_exit" for mode in modes):
-            shutdown.value()
-            self.essential = True
+        self.shutdown(options.get("shutdown") if options else None, table)
+        parallel = options.get("enable_parallel_worker_start") if options else None
+        if parallel is not None and parallel.scalar is True:
+            parallel.value()
+            table.say(
+                "enable_parallel_worker_start there, as always here: components wait for their router by themselves"
+            )
         for section in (controller, options):
             self.advise(section, _CONTROLLER_ADVICE)
+
+    def shutdown(self, node: Node | None, table: Table) -> None:
+        """Carry over when the node ends: a text in older configurations, a list in later ones, of the same meaning."""
+        if node is None:
+            return
+        for mode in node.items if node.items is not None else [node]:
+            if mode.scalar not in _SHUTDOWN_MODES:
+                known = ", ".join(_SHUTDOWN_MODES)
+                self.problem(mode, f"{mode.path} = {mode.scalar!r}: known are {known}")
+            elif mode.scalar == "shutdown_on_worker_exit":
+                mode.value()
+                self.essential = True
+            elif mode.scalar == "shutdown_on_shutdown_requested":
+                mode.value()
+                table.say("shutdown_on_shutdown_requested there, as always here: holdfast down")
 
     # -- workers -----------------------------------------------------------------------------------
 
     def worker(self, worker: Node, index: int) -> None:
-        kind = self.text(worker, "type", needed=True)
+        kind = self.kind(worker, ("router", "container", "guest"))
         if kind == "container":
             self.container(worker, index, kind)
         elif kind == "router":
-            if worker.get("components"):
-                self.container(worker, index, kind)
-            for key in ("realms", "transports"):
-                part = worker.get(key)
-                if part:
-                    part.note(_LATER, f"{part.path} ({_count(part)})")
-            worker.note(_LATER, f"{worker.path} (router)")
+            self.router(worker, index)
         elif kind == "guest":
             self.guest(worker, index)
         elif kind is not None:
-            advice = f"Holdfast has no worker of kind {kind}; a program can do its work as a guest"
-            if kind == "proxy":
-                advice = _LATER
+            usual = f"Holdfast has no worker of kind {kind}; a program can do its work as a guest"
+            advice = _NO_WORKER.get(kind, usual)
             worker.note(advice, f"{worker.path} ({kind})")
         self.advise(worker.get("options"), _WORKER_ADVICE)
         self.advise(worker, _WORKER_ADVICE)
+
+    def router(self, worker: Node, index: int) -> None:
+        given = self.text(worker, "id")
+        table = self.table(worker, given or f"router-{index}", given is not None)
+        table.put("kind", "router", at=worker.get("type"))
+        options = worker.get("options")
+        self.python(options, table)
+        self.environment(options, table)
+        self.disabled(options, table)
+        realms = self.realms.of_router(worker, table)
+        names: list[str] = []
+        for node in self.entries(worker.get("components")):
+            name = self.component(node, realms)
+            if name is not None:
+                table.mark(("components", len(names)), node)
+                names.append(name)
+        if names:
+            table.put("components", names)
+        Transports(self, table).read(worker.get("transports"))
 
     def container(self, worker: Node, index: int, kind: str) -> None:
         components = worker.get("components")
@@ -179,9 +221,7 @@ class _Import:
             return
         given = self.text(worker, "id")
         wanted = given or f"{kind}-{index}"
-        if kind == "router":
-            wanted = f"{wanted}-components"
-        table = self.table(worker, wanted, given is not None and kind == "container")
+        table = self.table(worker, wanted, given is not None)
         table.put("kind", "container")
         names: list[str] = []
         table.put("components", names)
@@ -189,9 +229,11 @@ class _Import:
         self.python(options, table)
         self.environment(options, table)
         self.policy(options, table)
+        self.disabled(options, table)
         for node in given_components:
-            name = self.component(node)
+            name = self.component(node, None)
             if name is not None:
+                table.mark(("components", len(names)), node)
                 names.append(name)
 
     def guest(self, worker: Node, index: int) -> None:
@@ -212,12 +254,12 @@ class _Import:
                 words = [str(word) for word in arguments.value()]
                 if not words:
                     table.say("no arguments there")
-        table.put("command", [executable or "", *words])
+        table.put("command", [executable or "", *words], at=worker.get("executable"))
         options = worker.get("options")
         if options:
             directory = self.text(options, "workdir")
             if directory:
-                table.put("directory", directory)
+                table.put("directory", directory, at=options.get("workdir"))
             elif directory is not None:
                 table.say("workdir is empty there")
             for key in ("stdout", "stderr"):
@@ -230,7 +272,7 @@ class _Import:
     def table(self, worker: Node, wanted: str, chosen: bool) -> Table:
         name = self.draft.free_name("worker", wanted, "worker")
         table = self.draft.table(
-            "worker", name, remarks=[f"{self.file}:{worker.line} {worker.path}"]
+            "worker", name, remarks=[f"{self.file}:{worker.line} {worker.path}"], at=worker
         )
         if chosen and name != wanted:
             table.say(f"called {wanted} there")
@@ -245,14 +287,14 @@ class _Import:
             return
         interpreter = self.text(options, "python")
         if interpreter:
-            table.put("python", interpreter)
+            table.put("python", interpreter, at=options.get("python"))
         paths = options.get("pythonpath")
         if paths is None:
             return
         if paths.items is None or not all(isinstance(item.scalar, str) for item in paths.items):
             self.problem(paths, f"{paths.path} has to be a list of directories")
         elif paths.items:
-            table.put("pythonpath", paths.value())
+            table.put("pythonpath", paths.value(), at=paths)
 
     def environment(self, options: Node | None, table: Table) -> None:
         env = options.get("env") if options else None
@@ -277,7 +319,7 @@ class _Import:
                 del values[key]
             variables.value()
             if values:
-                table.put("env", values)
+                table.put("env", values, at=variables)
 
     def policy(self, options: Node | None, table: Table) -> None:
         restart = options.get("restart") if options else None
@@ -288,7 +330,19 @@ class _Import:
             known = ", ".join(_POLICY)
             self.problem(restart, f"{restart.path} = {restart.scalar!r}: known are {known}")
             return
-        table.put("restart", {"policy": policy}, f"{restart.value()} there, for each component")
+        table.put(
+            "restart",
+            {"policy": policy},
+            f"{restart.value()} there, for each component",
+            at=restart,
+        )
+
+    def disabled(self, options: Node | None, table: Table) -> None:
+        node = options.get("disabled") if options else None
+        if node is not None and isinstance(node.scalar, bool):
+            table.put(
+                "autostart", not node.value(), "disabled there" if node.scalar else "", at=node
+            )
 
     # -- components --------------------------------------------------------------------------------
 
@@ -297,8 +351,9 @@ class _Import:
         kind = node.get("type")
         return kind is None or not isinstance(kind.scalar, str) or kind.scalar in _COMPONENTS
 
-    def component(self, node: Node) -> str | None:
-        kind = self.text(node, "type", needed=True)
+    def component(self, node: Node, realms: dict[str, str] | None) -> str | None:
+        """Carry over a component; ``realms`` are those of its router, when it lives in one."""
+        kind = self.kind(node, _COMPONENTS)
         remarks = [f"{self.file}:{node.line} {node.path} ({kind})"]
         if kind == "class":
             use, wanted = self.dotted(node, "classname")
@@ -313,14 +368,77 @@ class _Import:
         if use is None:
             return None
         given = self.text(node, "id")
-        name = self.draft.free_name("component", given or wanted, "component")
+        wanted = given or wanted
+        if realms is not None and wanted == "router":
+            wanted = "router-component"  # in a router's process that name is the router's own
+        name = self.draft.free_name("component", wanted, "component")
         if given and name != given:
             remarks.append(f"called {given} there")
-        table = self.draft.table("component", name, remarks=remarks)
-        table.put("use", use)
+        table = self.draft.table("component", name, remarks=remarks, at=node)
+        table.put(
+            "use", use, at=node.get("classname") or node.get("callbacks") or node.get("entrypoint")
+        )
         self.settings(node, table)
+        self.joining(node, table, realms)
         self.advise(node, _COMPONENT_ADVICE)
         return name
+
+    def joining(self, node: Node, table: Table, realms: dict[str, str] | None) -> None:
+        """Carry over how a component joins its realm."""
+        if realms is not None:
+            self.joining_inside(node, table, realms)
+            return
+        realm = self.text(node, "realm")
+        if realm is not None:
+            table.put("realm", realm, at=node.get("realm"))
+        self.advise(node, {"role": "the sign-in at the router says which role it gets"})
+        transport = self.mapping(node.get("transport"))
+        url = url_of(self, transport)
+        if url and transport is not None:
+            table.put("bus", url, at=transport.get("url") or transport)
+            self.sign_in(self.mapping(node.get("auth")), table)
+        elif transport is None:
+            if realm is not None:
+                table.say("no transport there: joins the bus of this node, as trusted")
+            self.advise(node, {"auth": "on the node's own bus nobody has to sign in"})
+
+    def joining_inside(self, node: Node, table: Table, realms: dict[str, str]) -> None:
+        """Carry over how a component inside of a router joins: directly, in the role that is written there."""
+        realm = self.text(node, "realm", needed=True)
+        if realm is not None and realm not in realms:
+            says = f"{node.path}.realm = {realm!r}: this router has {', '.join(realms) or 'none'}"
+            self.problem(node.get("realm") or node, says)
+        elif realm is not None:
+            table.put("realm", realms[realm], at=node.get("realm"))
+        given = self.text(node, "role")
+        why = "" if given else "none there"
+        table.put("role", given or "anonymous", why, at=node.get("role") or node)
+        advice = {
+            "transport": "a component of a router is on its bus already",
+            "auth": "a component of a router does not sign in",
+        }
+        self.advise(node, advice)
+
+    def sign_in(self, auth: Node | None, table: Table) -> None:
+        """Carry over how a component signs in: a method, and what it needs."""
+        if auth is None:
+            return
+        if not auth.pairs:
+            auth.value()
+            table.say("auth is empty there")
+            return
+        (name, method), *others = auth.pairs.items()
+        for _, other in others:
+            other.note(f"one way to sign in is enough: {name}")
+        entry: dict[str, Any] = {"method": name}
+        for key, given in (method.pairs or {}).items():
+            value = given.value()
+            if value is not None:
+                ours = "private_key" if key == "privkey" else key
+                entry[ours] = whole_variable(value) if isinstance(value, str) else portable(value)
+        if not method.pairs:
+            method.value()
+        table.put("auth", entry, at=method)
 
     def dotted(self, node: Node, key: str) -> tuple[str | None, str]:
         """Turn ``package.module.Class`` into ``package.module:Class`` and a name for it."""
@@ -345,7 +463,7 @@ class _Import:
         use, wanted = self.dotted(callbacks, key)
         chosen = callbacks.pairs[key].setting
         if chosen and use:
-            says = f"Crossbar.io calls it with a WAMP session on {key}; the session arrives with the bus"
+            says = f"Crossbar.io calls it with a WAMP session on {key}; here it is called when it has joined"
             self.ledger.remark(chosen, f"{chosen.words()}: {says}")
         for name, other in callbacks.pairs.items():
             if name != key:
@@ -387,56 +505,22 @@ class _Import:
         if extra is None:
             return
         nulls = [leaf for leaf in extra.leaves() if leaf.text == "null"]
-        self.ledger.note(
-            nulls, "TOML has no null: leave the key out and let the component take its default"
-        )
+        if not self.is_direct:
+            self.ledger.note(
+                nulls, "TOML has no null: leave the key out and let the component take its default"
+            )
         for leaf in extra.leaves():
             if leaf.text in _NOT_FINITE or _is_huge(leaf.text):
                 says = "carried over as a text: a component cannot be handed such a number"
                 self.ledger.remark(leaf, f"{leaf.words()}: {says}")
-        value: Any = portable(extra.value())
+        plain = extra.value()
+        value: Any = portable(plain)
+        if isinstance(plain, dict) and value:
+            self.draft.exact[(*table.path, "settings")] = exact(plain)
         if value in (None, {}, []):
             table.say("extra is empty there")
         else:
-            table.put("settings", value if isinstance(value, dict) else {"extra": value})
-
-    # -- small things ------------------------------------------------------------------------------
-
-    def text(self, node: Node, key: str, needed: bool = False) -> str | None:
-        """Return the text under a key and mark it used; a missing or wrong one is a problem."""
-        if node.pairs is None:
-            says = f"{node.path} has to be a mapping, and is {node.kind()}"
-            self.problem(node, says)
-            return None
-        found = node.get(key)
-        if found is None:
-            if needed:
-                self.problem(node, f"{node.path} has no {key}")
-            return None
-        if not isinstance(found.scalar, str) or (needed and not found.scalar):
-            self.problem(
-                found,
-                f"{found.path} has to be a text, and is {found.kind() if found.scalar != '' else 'empty'}",
-            )
-            return None
-        found.value()
-        return found.scalar
-
-    def advise(self, node: Node | None, advice: dict[str, str]) -> None:
-        for key, below in ((node.pairs if node else None) or {}).items():
-            if key in advice:
-                below.note(advice[key])
-
-    def problem(self, node: Node, says: str) -> None:
-        line = f"{self.file}:{node.line} {says}"
-        if line not in self.problems:
-            self.problems.append(line)
-
-
-def _count(node: Node) -> str:
-    number = len(node.items or node.pairs or [])
-    word = node.path.rpartition(".")[2]
-    return f"{number} {word if number != 1 else word.removesuffix('s')}"
+            table.put("settings", value if isinstance(value, dict) else {"extra": value}, at=extra)
 
 
 def _snake(name: str) -> str:

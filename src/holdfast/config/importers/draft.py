@@ -7,7 +7,12 @@ Holdfast would expand in it (``${NAME}``) is escaped, unless the importer says t
 
 import re
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from holdfast.config.importers.tree import Node
+
+Path = tuple[str | int, ...]
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _NAME = re.compile(r"[^A-Za-z0-9_-]+")
@@ -29,20 +34,51 @@ _DOLLAR = re.compile(rf"\$(?=[${{{_OPEN}])")
 _LIVE = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
 
 
+class Remarked:
+    """An entry of a list with a comment behind it."""
+
+    __slots__ = ("value", "why")
+
+    def __init__(self, value: object, why: str) -> None:
+        self.value = value
+        self.why = why
+
+
 class Table:
-    """One ``[section]`` in the making."""
+    """One ``[section]`` in the making, or one ``[[entry]]`` of a list of them."""
 
-    __slots__ = ("header", "lines", "remarks")
+    __slots__ = ("header", "is_entry", "lines", "origins", "path", "remarks")
 
-    def __init__(self, header: tuple[str, ...], remarks: list[str]) -> None:
+    def __init__(
+        self,
+        header: tuple[str, ...],
+        remarks: list[str],
+        path: Path,
+        origins: "dict[Path, Node]",
+        *,
+        is_entry: bool = False,
+    ) -> None:
         self.header = header
         self.remarks = remarks
+        self.is_entry = is_entry
+        self.path = path  #: where its keys are once the file has been read
+        self.origins = origins
         self.lines: list[tuple[str, object, str]] = []
 
-    def put(self, key: str, value: object, why: str = "") -> None:
-        """Set a key; ``why`` becomes a comment behind it."""
+    def put(self, key: str, value: object, why: str = "", at: "Node | None" = None) -> None:
+        """Set a key; ``why`` becomes a comment behind it, ``at`` is where the value comes from."""
         self.lines = [line for line in self.lines if line[0] != key]
         self.lines.append((key, value, why))
+        if at is not None:
+            self.mark((key,), at)
+
+    def mark(self, path: Path, node: "Node") -> None:
+        """Say where something inside of this table comes from, and everything in it."""
+        self.origins[(*self.path, *path)] = node
+        for key, below in (node.pairs or {}).items():
+            self.mark((*path, key), below)
+        for number, below in enumerate(node.items or ()):
+            self.mark((*path, number), below)
 
     def say(self, remark: str) -> None:
         """Add a comment above the section."""
@@ -51,10 +87,13 @@ class Table:
     def write(self) -> list[str]:
         """Return the lines of the section."""
         out = [comment(text) for text in self.remarks]
-        out.append(f"[{'.'.join(_key(part) for part in self.header)}]")
+        name = ".".join(_key(part) for part in self.header)
+        out.append(f"[[{name}]]" if self.is_entry else f"[{name}]")
         for key, value, why in self.lines:
             text = f"{_key(key)} = {_value(value)}"
-            if isinstance(value, (list, tuple)) and len(text) > _WIDTH:
+            if isinstance(value, list) and any(isinstance(item, Remarked) for item in value):
+                text = f"{_key(key)} = [\n{''.join(map(_line, value))}]"
+            elif isinstance(value, (list, tuple)) and len(text) > _WIDTH:
                 inner = "".join(f"  {_value(item)},\n" for item in value)
                 text = f"{_key(key)} = [\n{inner}]"
             if not why:
@@ -73,13 +112,45 @@ class Draft:
         self.heading = heading
         self._tables: list[Table] = []
         self._names: set[tuple[str, ...]] = set()
+        self._entries: dict[tuple[str, ...], int] = {}
+        #: Where each key comes from, by its place in the file that is written.
+        self.origins: dict[Path, Node] = {}
+        #: Values that TOML cannot carry as they are, for a reader that does not need TOML.
+        self.exact: dict[Path, Any] = {}
 
-    def table(self, *header: str, remarks: list[str] | None = None) -> Table:
+    def table(
+        self, *header: str, remarks: list[str] | None = None, at: "Node | None" = None
+    ) -> Table:
         """Append a section."""
         self._names.add(header)
-        table = Table(header, list(remarks or []))
+        return self._add(Table(header, list(remarks or []), header, self.origins), at)
+
+    def entry(
+        self, *header: str, remarks: list[str] | None = None, at: "Node | None" = None
+    ) -> Table:
+        """Append an entry to a list of sections: ``[[header]]``."""
+        number = self._entries[header] = self._entries.get(header, -1) + 1
+        path: Path = (*header, number)
+        return self._add(Table(header, list(remarks or []), path, self.origins, is_entry=True), at)
+
+    def inside(self, table: Table, *parts: str, at: "Node | None" = None) -> Table:
+        """Append a section that belongs to another one."""
+        header, path = (*table.header, *parts), (*table.path, *parts)
+        return self._add(Table(header, [], path, self.origins), at)
+
+    def _add(self, table: Table, at: "Node | None") -> Table:
         self._tables.append(table)
+        if at is not None:
+            self.origins[table.path] = at
         return table
+
+    def free_text(self, room: str, wanted: str) -> str:
+        """Return a name that no other [room.NAME] has; any text will do."""
+        number, free = 2, wanted
+        while (room, free) in self._names:
+            free = f"{wanted}-{number}"
+            number += 1
+        return free
 
     def has(self, room: str) -> bool:
         """Tell whether there is a section [room.NAME]."""
@@ -106,6 +177,12 @@ class Draft:
             out += ["", comment("What the import could not carry over:")]
             out += [comment(line) for note in notes for line in note.split("\n")]
         return "\n".join(out) + "\n"
+
+
+def _line(item: object) -> str:
+    if not isinstance(item, Remarked):
+        return f"  {_value(item)},\n"
+    return f"  {_value(item.value)},{'  ' + comment(item.why) if item.why else ''}\n"
 
 
 def comment(text: str) -> str:
@@ -139,6 +216,8 @@ def _value(value: object) -> str:
     if isinstance(value, dict):
         inside = ", ".join(f"{_key(str(key))} = {_value(item)}" for key, item in value.items())
         return f"{{ {inside} }}" if inside else "{}"
+    if isinstance(value, Remarked):
+        return _value(value.value)
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_value(item) for item in value)}]"
     message = f"not a TOML value: {value!r}"
@@ -176,6 +255,15 @@ def portable(value: Any) -> Any:
     if isinstance(value, int) and abs(value) >= 1 << 63:
         return str(value)
     return value
+
+
+def exact(value: Any) -> Any:
+    """Return ``value`` as JSON can have it: nulls stay, numbers beyond 64 bits become texts."""
+    if isinstance(value, dict):
+        return {key: exact(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [exact(item) for item in value]
+    return None if value is None else portable(value)
 
 
 def is_ours(variable: str) -> bool:

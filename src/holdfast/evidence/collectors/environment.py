@@ -13,6 +13,7 @@ import time
 
 from holdfast.evidence.case import read_json, read_text
 from holdfast.linux import files, procfs
+from holdfast.model.plan import HOSTED
 from holdfast.wire import layout
 from holdfast.wire.jsonlite import dumps
 
@@ -164,7 +165,7 @@ def _interpreter(case: "Case") -> str:
     """Return the Python that runs this worker; "" when it is no Python program."""
     argv = case.facts.plan.get("argv") or [""]
     program = str(argv[0])
-    if "python" in os.path.basename(program) or case.facts.plan.get("kind") == "container":
+    if "python" in os.path.basename(program) or case.facts.plan.get("kind") in HOSTED:
         return program
     try:
         with open(program, "rb") as file:

@@ -3,6 +3,7 @@
 import time
 
 from holdfast.linux import files
+from holdfast.model.plan import HOSTED
 from holdfast.wire import layout
 from holdfast.wire import pulse as format_
 
@@ -15,7 +16,7 @@ _EVENTS = 100
 
 def collect(case: "Case") -> None:
     """Read the pulse file; a new life may have put its own in place of it already."""
-    if case.facts.plan.get("kind") != "container":
+    if case.facts.plan.get("kind") not in HOSTED:
         return
     base = f"{case.run_dir}/{layout.pulse(case.worker)}"
     for path in (base, f"{base}.last", f"{case.run_dir}/{layout.pulse(case.worker, 'spare')}"):

@@ -17,6 +17,7 @@ from holdfast.diagnosis import stacks as form
 from holdfast.evidence.case import read_text
 from holdfast.evidence.collectors import output
 from holdfast.linux import procfs, talk
+from holdfast.model.plan import HOSTED
 from holdfast.wire import layout
 from holdfast.wire.jsonlite import loads
 
@@ -149,7 +150,7 @@ def _from_inside(case: "Case", state: str, texts: list[str]) -> "list[dict[str, 
     if state in "Tt":
         case.miss("SIGUSR1", "the process is stopped: it handles no signal")
         return []
-    if case.facts.plan.get("kind") != "container":
+    if case.facts.plan.get("kind") not in HOSTED:
         case.miss(
             "SIGUSR1", "only containers have faulthandler registered; a signal could end a guest"
         )
