@@ -190,7 +190,8 @@ def circle() -> list[Any]:
     return value
 
 
-@pytest.mark.parametrize("value", [object(), circle(), "\ud800", nested(200), {"a": object()}], ids=repr)  # fmt: skip
+@pytest.mark.parametrize("value", [object(), circle(), "\ud800", nested(200), {"a": object()}],
+    ids=["object", "circle", "surrogate", "nested", "inner object"])  # fmt: skip
 @names
 def test_what_cannot_be_said_is_an_encode_error(codec: Codec, value: Any) -> None:
     """The caller gets an ERROR that names the reason, the connection goes on."""
@@ -273,6 +274,21 @@ def test_foreign_types_are_passed_on_untouched_in_their_own_serializer() -> None
     wire = CODECS["cbor"].encode([messages.EVENT, 1, 2, {}], came)
 
     assert wire.endswith(cbor2.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("name", "undefined"), [("msgpack", msgspec.msgpack.Ext(0, b"\0")), ("cbor", cbor2.undefined)]
+)
+def test_undefined_of_javascript_is_nothing(name: str, undefined: Any) -> None:
+    """wampy names each option that it has, set or not; in JSON they are gone."""
+    encode = msgspec.msgpack.encode if name == "msgpack" else cbor2.dumps
+    codec = CODECS[name]
+    subscribe: Any = codec.decode(encode([32, 1, {"match": undefined, "x": 1}, "com.example"]))
+    publish: Any = codec.decode(encode([16, 1, {}, "com.example", [undefined, 1]]))
+
+    assert subscribe.options == {"match": None, "x": 1}
+    sent = CODECS["json"].encode([*HEAD], publish)
+    assert open_payload(CODECS["json"].decode(sent)) == ([None, 1], {})  # type: ignore[arg-type]
 
 
 @names
