@@ -33,6 +33,7 @@ def recorded(directory: Path) -> str:
     """Run the site, hurt it, and return what `holdfast status` wrote to a terminal."""
     env = os.environ | {
         "PYTHONPATH": str(ROOT / "src"), "COLUMNS": str(COLUMNS), "TERM": "xterm", "CLANDECK_CACHE_PORT": "26391",
+        "CLANDECK_PORT": "28391",
     }  # fmt: skip
     env.pop("NO_COLOR", None)
 

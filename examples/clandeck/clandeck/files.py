@@ -3,7 +3,7 @@
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._path = path
+        self._open()
         self.records = list(read_journal(path))
         whole = sum(len(_line(record)) for record in self.records)
         self.torn_bytes = os.fstat(self._file).st_size - whole
@@ -25,11 +26,23 @@ class Journal:
 
     def append(self, record: Any) -> None:
         """Write one record, in a single write."""
-        os.write(self._file, _line(record))
+        line = _line(record)
+        if os.write(self._file, line) != len(line):
+            # A full disk: what is there of the line would spoil the next one. Crash; the next start cuts it off.
+            raise OSError(f"{self._path}: only a part of a record could be written")
 
     def size(self) -> int:
         """Return the bytes written so far."""
         return os.fstat(self._file).st_size
+
+    def rewrite(self, records: Iterable[Any]) -> None:
+        """Put these in the place of everything: readers see the old file or the new one, never a part."""
+        replace(self._path, b"".join(_line(record) for record in records))
+        os.close(self._file)
+        self._open()
+
+    def _open(self) -> None:
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
 
 
 def read_journal(path: Path) -> Iterator[Any]:
@@ -45,11 +58,11 @@ def read_journal(path: Path) -> Iterator[Any]:
         yield json.loads(body)
 
 
-def replace(path: Path, text: str) -> None:
+def replace(path: Path, data: bytes) -> None:
     """Write a file so that its readers see the old one or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
-    new.write_text(text)
+    new.write_bytes(data)
     new.rename(path)
 
 
