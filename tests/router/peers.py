@@ -134,6 +134,11 @@ class Running:
         sock.connect(opened.getsockname())
         return sock
 
+    def keep(self, sock: Any) -> Any:
+        """Close this at the end, too."""
+        self._opened.append(sock)
+        return sock
+
     def peer(self, kind: str = "rawsocket", serializer: str = "json", **options: Any) -> Peer:
         """A connection that is through its handshake."""
         sock = options.pop("sock", None) or self.connect(options.pop("listener", "t0"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from holdfast.router import alone
 from router.peers import (
@@ -173,3 +173,17 @@ def test_events_are_counted_as_work(running: Running) -> None:
 
     assert [listener.expect(EVENT)[4] for _ in range(10)] == [[n] for n in range(10)]
     assert RECORDER.work_done >= before + 10
+
+
+def test_a_plan_of_an_older_holdfast_is_served_with_the_newest_limits_as_they_are_by_default(running: Running) -> None:  # fmt: skip
+    """The package was upgraded while the node runs, and now the router dies: its plan is still the old one."""
+
+    def change(plan: RouterPlan) -> None:
+        loose: Any = plan["limits"]
+        del loose["queue_bytes_total"], loose["connections_http"]
+
+    running.start(change=change)
+
+    assert running.join("websocket").is_served()
+    assert running.reconfigure(lambda _: None) == []
+    assert running.router.limits["queue_bytes_total"] == 256 << 20

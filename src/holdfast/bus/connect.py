@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from holdfast.bus.errors import (
     BusError,
@@ -138,7 +138,36 @@ def connect(
     )
 
 
+class Joined(NamedTuple):
+    """A connection that a router has let in."""
+
+    link: Connected
+    session_id: int
+    realm: str
+    details: dict[str, Any]  #: of WELCOME
+    rest: list[bytes]  #: messages that came right after it
+
+
 async def open_session(
+    url: Url,
+    realm: str,
+    *,
+    run_sync: RunSync | None = None,
+    on_problem: OnProblem | None = None,
+    **how: Any,
+) -> ClientSession:
+    """Connect once, join, and return the session; `how` as for :func:`dial`, which says what it raises."""
+    joined = await dial(url, realm, **how)
+    link = joined.link
+    session = ClientSession(link, joined.session_id, joined.realm, joined.details, run_sync=run_sync, on_problem=on_problem)  # fmt: skip
+    for message in joined.rest:
+        session.receive(message)
+    if link.gone:
+        session.lost(link.gone)
+    return session
+
+
+async def dial(
     url: Url,
     realm: str,
     *,
@@ -150,10 +179,13 @@ async def open_session(
     message_bytes: int = MESSAGE_BYTES,
     ssl: ssl_.SSLContext | None = None,
     headers: tuple[tuple[str, str], ...] = (),
-    run_sync: RunSync | None = None,
-    on_problem: OnProblem | None = None,
-) -> ClientSession:
-    """Connect once, join, and return the session; CannotConnect or JoinRefused otherwise."""
+    roles: dict[str, Any] | None = None,
+) -> Joined:
+    """Connect once and join; CannotConnect or JoinRefused otherwise.
+
+    `roles` takes the place of what this client can do. Whoever gets the result takes `receive` and `lost` of the link over
+    before anything else is awaited.
+    """
     signer = None
     if auth:
         # A new one each time: nonces are used once.
@@ -180,16 +212,13 @@ async def open_session(
             signer.channel_id = link.channel_id()
             extra = signer.hello()
         details = hello_details(authid, role, extra)
+        if roles is not None:
+            details["roles"] = roles
         session_id, welcome, rest = await join(link, realm, details, signer)
     except BaseException:
         link.close()
         raise
-    session = ClientSession(link, session_id, welcome.get("realm", realm), welcome, run_sync=run_sync, on_problem=on_problem)  # fmt: skip
-    for message in rest:
-        session.receive(message)
-    if link.gone:
-        session.lost(link.gone)
-    return session
+    return Joined(link, session_id, welcome.get("realm", realm), welcome, rest)
 
 
 async def _open_link(
@@ -446,6 +475,9 @@ class Connection:
         while True:
             session = await self._session_until(until, f"calling {procedure}")
             left_s = None if until is None else until - loop.time()
+            if idempotent and "x_router" in session.details:
+                # Holdfast's routers repeat it, too, when another router is gone with the callee.
+                options = {"idempotent": True, **(options or {})}
             try:
                 return await session.call_with(procedure, args, kwargs, left_s, on_progress, disclose_me, options)  # fmt: skip
             except ConnectionLost:
@@ -586,6 +618,8 @@ class Connection:
                 self.trouble = await ended
             else:
                 self.trouble = session.ended
+            # Another router, if there is one: a killed one's socket may be open, with nobody there to answer yet.
+            self._next_url += 1
             self._backoff.lived(loop.time() - began_s)
 
     async def _join_one(self, *, is_first: bool) -> ClientSession:

@@ -98,6 +98,11 @@ class Connected(asyncio.Protocol):
 
         return sha256(unique).digest()
 
+    def unsent_bytes(self) -> int:
+        """Tell how much waits because the other side does not read."""
+        unsent: int = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return unsent
+
     async def drain(self) -> None:
         """Wait until the system has taken most of what was sent."""
         if self._out:

@@ -155,7 +155,7 @@ class Bus:
             role["name"]
             for name in self.serves[router.job.name]
             for role in self.realms[name]["roles"]
-        }
+        } | {TRUSTED}
         for role, where in router.roles:
             if role not in known:
                 guess = self.problems.similar(role, sorted(known))

@@ -307,7 +307,11 @@ PATH_KINDS = {
         Key("minthreads", Integer(0, 10_000), "Threads that are kept.", default=0, example="1"),
         Key("maxthreads", Integer(1, 10_000), "Threads at most.", default=20, example="10")),
     "cgi": _service("cgi", "CGI programs.", Key("processor", PathText(), "What runs them, as /usr/bin/python3.", required=True,
-        example='"/usr/bin/python3"'), Key("directory", PathText(), "Where they are.", required=True, example='"cgi-bin"')),
+        example='"/usr/bin/python3"'), Key("directory", PathText(), "Where they are.", required=True, example='"cgi-bin"'),
+        Key("timeout", Duration(), "A program that takes longer is killed.", default="30s", example='"5s"'),
+        Key("memory_max", Size(1 << 20, "1 MiB"), "Address space of one program.", default_words="no limit of its own",
+            also=("memory_bytes",), example='"256M"'),
+        Key("max_processes", Integer(1, 10_000), "Programs at a time; further requests wait.", default=16, example="4")),
     "upload": _service("upload", "Takes files, in pieces.", *_AS_WHOM,
         Key("directory", PathText(), "Where they go.", required=True, example='"uploads"'),
         Key("temp_directory", PathText(), "Where they are until they are whole.", default_words="below `directory`", example='"uploads/.tmp"'),
@@ -319,7 +323,9 @@ PATH_KINDS = {
         Key("file_permissions", Text("a file mode, as \"0644\"", "0?[0-7]{3}"), "Their mode.", default="0640", example='"0644"')),
     "resource": _service("resource", "A web application of your own: an ASGI application or a callable.",
         Key("classname", Text('"module:attribute"', _USE), "Where it is.", required=True, also=("use",), example='"shop.web:app"'),
-        Key("extra", Anything(), "What it is handed.", also=("settings",), example="{ title = \"shop\" }")),
+        Key("extra", Anything(), "What it is handed.", also=("settings",), example="{ title = \"shop\" }"),
+        Key("on_loop", Boolean(), "An ASGI application runs on the router's own loop, where it may use what runs there, and must not block.",
+            default=False, example="true")),
     "nodeinfo": _service("nodeinfo", "A page about the router."),
     "health": _service("health", "Whether the router lives and serves, for load balancers."),
     "path": _service("path", "Nothing but the paths below it."),
@@ -352,6 +358,10 @@ LIMITS = Table(
     Key("subscriptions", Integer(0, 10_000_000), "Subscriptions of one session.", default=10_000, example="100"),
     Key("registrations", Integer(0, 10_000_000), "Registrations of one session.", default=10_000, example="100"),
     Key("calls", Integer(0, 10_000_000), "Calls of one session in flight.", default=10_000, example="100"),
+    Key("http", Integer(1, 10_000_000), "HTTP connections; idle ones make room for new ones.", default=1024, also=("connections_http",),
+        example="100"),
+    Key("queue_total", Size(1 << 20, "1 MiB"), "Unsent output of all sessions together; beyond it those with most of it are cut off, and named.",
+        default="256M", also=("queue_bytes_total",), example='"64M"'),
 )  # fmt: skip
 
 #: How a component or a link signs in: the client's side of AUTH.
@@ -381,7 +391,7 @@ BusUrl = Text(
 
 LINK = Table(
     "link",
-    "A link to a router elsewhere: events and procedures of either side can be used on both.",
+    "A link to a router elsewhere: events and procedures of either side can be used on both. The sign-in there has to give the role `trusted`.",
     Key("realm", _REALM, "The realm, here and there.", required=True, example='"realm1"'),
     Key("url", BusUrl, "Where.", required=True, example='"wss://other.example.com/ws"'),
     Key("auth", SIGN_IN, "How it signs in there.", default_words="anonymously", example='{ method = "ticket", authid = "link", ticket = "${T}" }'),

@@ -103,6 +103,8 @@ class RouterJob:
             "subscriptions_per_session": full["subscriptions"],
             "registrations_per_session": full["registrations"],
             "calls_per_session": full["calls"],
+            "connections_http": full["http"],
+            "queue_bytes_total": full["queue_total"],
         }
 
     def identity(self) -> str | None:
@@ -288,6 +290,9 @@ class RouterJob:
             options["mime_types"] = options["mime_types"] or {}
             if options["package"] is not None and options["resource"] is None:
                 options["resource"] = "web"
+        elif kind == "cgi":
+            options["timeout_s"] = options.pop("timeout")
+            options["memory_bytes"] = options.pop("memory_max")
         elif kind in ("publisher", "caller"):
             options["timestamp_delta_limit_s"] = options["timestamp_delta_limit"]
             if (options["key"] is None) != (options["secret"] is None):

@@ -167,6 +167,12 @@ if TYPE_CHECKING:
         subscriptions_per_session: int
         registrations_per_session: int
         calls_per_session: int  #: in flight
+        connections_http: (
+            int  #: that are neither WebSocket nor RawSocket; idle ones make room for new ones
+        )
+        queue_bytes_total: (
+            int  #: unsent output of all sessions; beyond it those with most of it are cut off
+        )
 
     class LinkPlan(TypedDict):
         """A link to a router of the same realm: events and procedures of either side can be used on both."""

@@ -42,7 +42,7 @@ def open_plan(transports: "list[TransportPlan]", realm: str = "realm1") -> "Rout
         "transports": transports,
         "limits": {
             "sessions": 100_000, "connections_unauthenticated": 1000, "handshake_s": 10.0, "subscriptions_per_session": 10_000,
-            "registrations_per_session": 10_000, "calls_per_session": 10_000,
+            "registrations_per_session": 10_000, "calls_per_session": 10_000, "connections_http": 1024, "queue_bytes_total": 256 << 20,
         },
         "links": [],
         "identity": None,

@@ -20,9 +20,11 @@ from holdfast.core.wamp.messages import (
     INVOCATION,
     RESULT,
     WELCOME,
+    YIELD,
     Error,
     Goodbye,
 )
+from holdfast.router.stream import Stream
 from holdfast.router.visit import Visit
 from holdfast.wire import rawsocket, websocket
 from holdfast.wire.wamp.errors import EncodeError, ProtocolError
@@ -48,6 +50,9 @@ INVALID_PAYLOAD = "wamp.error.invalid_payload"
 #: Each has `messages`, the complete ones before it in the chunk, and `reason`.
 _FRAME_ERRORS = (rawsocket.FrameError, websocket.FrameError)
 
+#: Bytes of a message of somebody who has not signed in: room for any HELLO and AUTHENTICATE, and none for mischief.
+NEWCOMER_BYTES = 65_536
+
 _LENGTH_16 = Struct(">BBH").pack
 _LENGTH_64 = Struct(">BBQ").pack
 #: The heads of short WebSocket frames, text and binary, by length.
@@ -62,8 +67,8 @@ class Connection(asyncio.Protocol):
     the sweep ends it).
     """
 
-    __slots__ = ("decode", "encode", "facts", "heard_s", "is_leaving", "key", "out", "pinged_s", "plan", "reader", "realm",
-                 "receive", "router", "session", "transport", "visit")  # fmt: skip
+    __slots__ = ("decode", "encode", "facts", "heard_s", "is_leaving", "key", "message_bytes", "out", "pinged_s", "plan", "reader",
+                 "realm", "receive", "router", "session", "transport", "visit")  # fmt: skip
 
     kind = ""
 
@@ -78,15 +83,20 @@ class Connection(asyncio.Protocol):
         self.plan = plan  #: of the service: ping_s, ping_timeout_s, queue_bytes, auth
         self.facts = facts
         self.reader = reader
+        #: What its messages may have once it has signed in.
+        self.message_bytes: int = reader.max_message_bytes
         self.out: list[bytes] = []
         self.session: Session | None = None
         self.realm: Any = None
-        self.visit: Visit | None = Visit(router, plan["auth"], facts)
+        self.visit: Visit | None = None
         self.receive: Callable[[Any, Any, float], object] = self._sign_in
+        self._begin_visit()
         self.is_leaving = False
         self.heard_s = monotonic()
         self.pinged_s = 0.0
         transport.set_write_buffer_limits(high=plan["queue_bytes"])
+        if transport.__class__ is Stream:
+            transport.count_in(router.tally)
         router.connections[self] = None
 
     @property
@@ -143,12 +153,23 @@ class Connection(asyncio.Protocol):
             self._end_frames(error)
 
     def _end_frames(self, error: "Any") -> None:
-        self.violated(str(error.reason))
+        self.violated(self._frame_fault(error))
+
+    def _frame_fault(self, error: "Any") -> str:
+        # The limit of a message is another one then: without this, nobody would understand it.
+        return (
+            f"{error.reason} (before the sign-in)" if self.visit is not None else str(error.reason)
+        )
 
     def _drop(self, _session: object, _message: object, _now_s: float) -> None:
         """Receive for a connection that is leaving."""
 
     # -- the life of the session -----------------------------------------------------------------
+
+    def _begin_visit(self) -> None:
+        self.visit = Visit(self.router, self.plan["auth"], self.facts)
+        self.receive = self._sign_in
+        self.reader.max_message_bytes = min(self.message_bytes, NEWCOMER_BYTES)
 
     def _sign_in(self, _session: None, message: "Message", now_s: float) -> None:
         visit = self.visit
@@ -161,6 +182,7 @@ class Connection(asyncio.Protocol):
         self.realm = realm
         self.visit = None
         self.receive = realm.receive
+        self.reader.max_message_bytes = self.message_bytes
 
     def _said_goodbye(self, message: "Any") -> None:
         """Answer GOODBYE; the connection can be used for another session."""
@@ -173,8 +195,7 @@ class Connection(asyncio.Protocol):
         if message.reason == LOGOUT:
             self.router.sign_out(self)
         self.send([GOODBYE, {}, GOODBYE_AND_OUT])
-        self.visit = Visit(self.router, self.plan["auth"], self.facts)
-        self.receive = self._sign_in
+        self._begin_visit()
         self.router.newcomers[self.transport] = self.heard_s
 
     def leave_realm(self) -> None:
@@ -274,6 +295,9 @@ class Connection(asyncio.Protocol):
             # As if the callee had refused: in its name, and not in the middle of the dealer's work.
             error = Error(INVOCATION, head[1], {}, uri, [says])
             self.router.soon(self, error)
+        elif kind == YIELD:
+            # The result of a call that came over a link.
+            self.send([ERROR, INVOCATION, head[1], {}, uri, [says]])
         elif kind == EVENT:
             self.router.dropped_event(self, says)
         elif kind == ERROR:
@@ -433,7 +457,7 @@ class WebSocketConnection(Connection):
                 self._close_frame(1000 if code == 1005 else code, "")
 
     def _end_frames(self, error: "Any") -> None:
-        says = str(error.reason)
+        says = self._frame_fault(error)
         self.router.tell_violation(self, says)
         self.leave_realm()
         self.send([ABORT, {"message": says}, PROTOCOL_VIOLATION])

@@ -30,6 +30,7 @@ from holdfast.wire.wamp import BY_RAWSOCKET_ID, BY_SUBPROTOCOL, CODECS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from holdfast.model.bus import TransportPlan, WebSocketPlan
@@ -70,7 +71,8 @@ class Port:
         self._is_unix = listening.family == socket.AF_UNIX
         self.site: Site | None = None
         self.certificates: Any = None
-        self._http: set[Any] = set()
+        #: In the order in which they came.
+        self.http: dict[HttpConnection, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeps = 0
         self._configure(plan)
@@ -90,9 +92,26 @@ class Port:
         if plan["websocket"] is not None or plan["paths"]:
             self.site = Site(
                 plan["paths"], plan["websocket"], on_websocket=self.on_websocket, bridge=self.router.bridge,
-                facts=self.router.facts, unready=self.router.unready, head_s=self.router.limits["handshake_s"],
+                facts=self.router.facts, unready=self.router.unready, set_cookie=self._cookie_setter(plan),
+                head_s=self.router.limits["handshake_s"],
                 log=self.router.log,
             )  # fmt: skip
+
+    def _cookie_setter(self, plan: "TransportPlan") -> "Callable[[RequestHead], str | None] | None":
+        """Return what gives browsers the cookie of this port's sign-in with a page, before the page opens a WebSocket."""
+        services = [plan["websocket"], *(path["websocket"] for path in plan["paths"].values())]
+        auth = next(
+            (one["auth"] for one in services if one is not None and one["auth"].get("cookie")), None
+        )
+        if auth is None:
+            return None
+        signin, is_tls = self.router.signin, plan["endpoint"]["tls"] is not None
+
+        def set_cookie(head: "RequestHead") -> str | None:
+            found = signin.cookie(auth, _cookies(head), is_tls=is_tls)
+            return found.set_cookie if found is not None else None
+
+        return set_cookie
 
     def open(self) -> None:
         """Begin to accept."""
@@ -110,6 +129,9 @@ class Port:
         """Accept no more; connections live on, and clients that wait stay in the keeper's backlog."""
         self.router.poller.forget(self._descriptor)
         self._listening.close()
+        for connection in self.http:
+            if connection.is_idle:
+                connection.transport.close()
 
     def reconfigure(self, plan: "TransportPlan") -> None:
         """Serve new connections by another plan."""
@@ -182,9 +204,9 @@ class Port:
 
     def sweep(self, now_s: float) -> None:
         """Look after deadlines of HTTP connections and after changed certificates."""
-        for connection in tuple(self._http):
-            if connection.is_gone and connection.transport.is_closing():
-                self._http.discard(connection)
+        for connection in tuple(self.http):
+            if connection.is_over:
+                del self.http[connection]
             else:
                 connection.sweep(now_s)
         self._sweeps += 1
@@ -195,8 +217,9 @@ class Port:
         from holdfast.router.tls import TlsError
 
         log, name = self.router.log, self.plan["name"]
+        is_first = self.certificates.context is None
         try:
-            if self.certificates.renew() and self.router.ports:
+            if self.certificates.renew() and not is_first:
                 log.info("new certificate taken over", transport=name)
         except TlsError as error:
             if self.certificates.context is None:
@@ -222,9 +245,11 @@ class Port:
             transport.write(_NO_HTTP)
             Leaving.take(self.router, transport)
             return True
-        protocol: Any = serve_http(transport, first, self.site)
+        protocol = serve_http(transport, first, self.site)
+        # What became a WebSocket at once is none of these; what becomes one later is let go by the sweep.
         if isinstance(protocol, HttpConnection):
-            self._http.add(protocol)
+            self.http[protocol] = None
+            self.router.limit_http(protocol)
         return True
 
     def _rawsocket(self, transport: "Any", first: bytes, peer: str) -> bool:
@@ -247,6 +272,7 @@ class Port:
             Leaving.take(self.router, transport)
             return True
         most = plan["message_bytes"]
+        # What is announced holds once there is a session; before that it is much less (see Connection).
         transport.write(rawsocket.hello(serializer, most))
         connection = RawSocketConnection(
             self.router, transport, codec, plan, self._facts(transport, "rawsocket", codec, peer),
@@ -287,8 +313,7 @@ class Port:
         router, is_tls = self.router, self.certificates is not None
         _check_origin(head, plan["origins"])
         peer = peer_of(transport)
-        sent = b"; ".join(value for name, value in head.headers if name == b"cookie")
-        cookie = router.signin.cookie(plan["auth"], sent.decode("latin-1") or None, is_tls=is_tls)
+        cookie = router.signin.cookie(plan["auth"], _cookies(head), is_tls=is_tls)
         extra = (("Set-Cookie", cookie.set_cookie),) if cookie and cookie.set_cookie else ()
         offer = websocket.Deflate() if plan["compression"] else None
         names = [CODECS[name].subprotocol for name in plan["serializers"]]
@@ -383,6 +408,11 @@ def _turn_away(sock: socket.socket) -> None:
     except OSError:
         pass  # it has said nothing yet, or is gone: closing is all there is to say
     sock.close()
+
+
+def _cookies(head: "RequestHead") -> str | None:
+    sent = b"; ".join(value for name, value in head.headers if name == b"cookie")
+    return sent.decode("latin-1") or None
 
 
 def _check_origin(head: "RequestHead", allowed: "list[str]") -> None:

@@ -14,12 +14,13 @@ from time import monotonic
 
 from holdfast.core.wamp.errors import ProtocolViolation
 from holdfast.core.wamp.messages import WELCOME
-from holdfast.core.wamp.realm import Realm
+from holdfast.core.wamp.realm import LIMITS, Realm
 from holdfast.core.wamp.session import Session
 from holdfast.model.errors import ConfigError
 from holdfast.router.bridge import RouterBridge
+from holdfast.router.links import Links
 from holdfast.router.signin import SignIn
-from holdfast.router.stream import Poller
+from holdfast.router.stream import Poller, Tally
 from holdfast.sdk.recorder import CURRENT, RECORDER
 from holdfast.wire.wamp import open_payload
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from holdfast.model.bus import RouterLimits, RouterPlan
     from holdfast.router.connection import Connection
     from holdfast.router.port import Leaving, Port
+    from holdfast.router.slowflag import SlowFlag
+    from holdfast.router.web.connection import HttpConnection
     from holdfast.sdk.logline import Log
 
 #: Seconds between two looks at deadlines.
@@ -40,8 +43,12 @@ SWEEP_S = 0.25
 _PINGS_EVERY = 4
 #: A connection that has got our last words and does not close is ended after this.
 LINGER_S = 2.0
-#: How long a session that was cut off keeps the router's health check unhappy, for people to see.
+#: How long a session that was cut off keeps the router's flag up and its health check unhappy, for people to see.
 TELL_S = 60.0
+#: When all together have too much unsent, so many are cut off that this share of it is left.
+_RELIEF = 7 / 8
+#: Topics of a session that was cut off that are told.
+_TOPICS = 3
 
 
 class CutOff:
@@ -57,13 +64,18 @@ class CutOff:
 class Router:
     """A running router."""
 
-    def __init__(self, plan: "RouterPlan", log: "Log", name: str = "router") -> None:
+    def __init__(
+        self, plan: "RouterPlan", log: "Log", name: str = "router", flag: "SlowFlag | None" = None
+    ) -> None:
         self.plan = plan
         self.log = log
         self.name = name
-        self.limits: RouterLimits = plan["limits"]
+        self.limits = _limits(plan)
         self.loop = asyncio.get_running_loop()
         self.poller = Poller(self.loop, self._connection_failed)
+        #: What is unsent on all plain connections that speak WAMP; the sweep looks after those over TLS.
+        self.tally = Tally(self.limits["queue_bytes_total"], self._relieve)
+        self.flag = flag
         self.instance = CURRENT.get()
         self.ports: list[Port] = []
         #: Every connection that speaks WAMP; the sweep pings the idle ones.
@@ -80,6 +92,7 @@ class Router:
         }
         self.signin = SignIn(plan, self._tell_signin)
         self.bridge = RouterBridge(self)
+        self.links = Links(self)
         self.is_idle = True
         self._due: list[Connection] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -152,6 +165,26 @@ class Router:
             except ProtocolViolation as unlikely:
                 connection.violated(str(unlikely))
 
+    def limit_http(self, newest: "HttpConnection") -> None:
+        """Make room for another HTTP connection: the one that has idled longest goes; where none idles, the new one does."""
+        most = self.limits["connections_http"]
+        count = sum(len(port.http) for port in self.ports)
+        if count <= most:
+            return
+        if count > 2 * most:
+            # So many do not even hear that they are refused.
+            newest.transport.abort()
+            return
+        http = [one for port in self.ports for one in port.http if not one.is_gone]
+        if len(http) <= most:
+            return
+        idle = [one for one in http if one.is_idle and one is not newest]
+        if idle:
+            min(idle, key=_since_s).transport.close()
+            return
+        self.tell("too many HTTP connections", connections_http=most)
+        newest.turn_away(f"This router bears {most} HTTP connections, and all are busy; try again.")
+
     # -- sessions --------------------------------------------------------------------------------
 
     def admit(
@@ -182,6 +215,7 @@ class Router:
         details = realm.welcome(session)
         details.update(extra)
         details["x_router"] = self.name
+        details.update(self.links.welcome(roles, identity))
         connection.send([WELCOME, session.id, details])
         if connection.is_leaving:
             # It cannot even be told that.
@@ -189,6 +223,7 @@ class Router:
             return
         connection.opened(session, realm)
         realm.join(session, connection.heard_s)
+        self.links.admitted(connection, session, realm, roles)
 
     def sign_out(self, connection: "Connection") -> None:
         """End what the cookie of a connection stands for, and the other sessions that it opened."""
@@ -207,11 +242,13 @@ class Router:
     def left(self, connection: "Connection", session: "Session", realm: Realm) -> None:  # noqa: ARG002
         """Take a session out of its realm."""
         self.sessions.pop(session.id, None)
+        self.links.left(session)
         realm.leave(session, monotonic())
 
     def forget_session(self, session: "Session") -> None:
         """Forget a session whose realm has let it go."""
         self.sessions.pop(session.id, None)
+        self.links.left(session)
 
     # -- the end of connections --------------------------------------------------------------------
 
@@ -226,8 +263,8 @@ class Router:
         self.lingering.pop(connection, None)
         self.newcomers.pop(connection.transport, None)
 
-    def cut_off(self, connection: "Connection") -> None:
-        """End a session that does not read: what is unsent has reached its limit."""
+    def cut_off(self, connection: "Connection", total_bytes: int = 0) -> None:
+        """End a session that does not read: what is unsent has reached its limit, or that of all (then `total_bytes` are)."""
         if connection.is_leaving:
             connection.transport.abort()
             return
@@ -235,18 +272,47 @@ class Router:
         session = connection.session
         who = f"session {session.id}" if session is not None else "a connection that was signing in"
         authid = session.identity.authid if session is not None else ""
-        limit = connection.plan["queue_bytes"]
-        says = f"{who} ({authid}, {connection.peer}) does not read: {unsent} bytes unsent, {limit} allowed (queue_bytes)"
+        topics = _topics(session)
+        hears = f", subscribed to {topics}," if topics else ""
+        if total_bytes:
+            limit = self.tally.limit
+            measured = f"{unsent} bytes unsent, of {total_bytes} of all sessions, {limit} allowed (queue_bytes_total)"
+        else:
+            limit = connection.plan["queue_bytes"]
+            measured = f"{unsent} bytes unsent, {limit} allowed (queue_bytes)"
+        says = f"{who} ({authid}, {connection.peer}){hears} does not read: {measured}"
         self.cut_offs.append(CutOff(monotonic(), says))
         self.log.warning(
             "cut off: it does not read", session=session.id if session else "", authid=authid, peer=connection.peer,
-            unsent_bytes=unsent, queue_bytes=limit,
+            topics=topics, unsent_bytes=unsent, **{"queue_bytes_total" if total_bytes else "queue_bytes": limit},
         )  # fmt: skip
         self._event(f"cut off {authid} {connection.peer}: {unsent} bytes unsent")
+        self._raise_flag(says, total_bytes or unsent, limit)
         connection.is_leaving = True
         connection.out.clear()
         connection.leave_realm()
         connection.transport.abort()
+
+    def _relieve(self) -> None:
+        """Cut off those with most unsent output: that of all together is more than the router bears.
+
+        More than one, where many have a little each: to look at all for each chunk that is too much costs more than they do.
+        """
+        sizes = [(c.transport.get_write_buffer_size(), c) for c in self.connections]
+        sizes.sort(key=_first, reverse=True)
+        unsent = sum(size for size, _ in sizes)
+        for size, connection in sizes:
+            if unsent <= self.tally.limit * _RELIEF:
+                break
+            self.cut_off(connection, unsent)
+            unsent -= size
+
+    def _weigh(self) -> None:
+        """Look whether all together have too much unsent, where TLS keeps it from being counted as it grows."""
+        if any(port.certificates is not None for port in self.ports):
+            unsent = sum(c.transport.get_write_buffer_size() for c in self.connections)
+            if unsent > self.tally.limit:
+                self._relieve()
 
     # -- telling people ----------------------------------------------------------------------------
 
@@ -282,6 +348,22 @@ class Router:
             self._told_s[event] = now_s
             self.log.warning(event, **fields)
 
+    def _raise_flag(self, says: str, value: int, limit: int) -> None:
+        if self.flag is None:
+            return
+        try:
+            self.flag.tell(says, value, limit)
+        except OSError as error:
+            self.tell("the flag could not be raised", says=str(error))
+
+    def _lower_flag(self, now_s: float) -> None:
+        flag = self.flag
+        if flag is not None and flag.count and now_s - self.cut_offs[-1].at_s >= TELL_S:
+            try:
+                flag.clear()
+            except OSError as error:
+                self.tell("the flag could not be taken back", says=str(error))
+
     def _event(self, text: str) -> None:
         if RECORDER.sink is not None:
             RECORDER.sink(f"{self.name}: {text}")
@@ -313,6 +395,7 @@ class Router:
         self._sweep_timer.cancel()
         if self._timer is not None:
             self._timer.cancel()
+        self.links.close()
         for port in self.ports:
             port.close()
         self.ports.clear()
@@ -358,8 +441,10 @@ class Router:
         for connection, until_s in tuple(self.lingering.items()):
             if now_s >= until_s:
                 connection.transport.abort()
+        self._weigh()
         if self._sweeps % _PINGS_EVERY == 0:
             self._sweep_idle(now_s)
+            self._lower_flag(now_s)
         for port in self.ports:
             port.sweep(now_s)
         self.flush()
@@ -406,9 +491,11 @@ class Router:
         changed = []
         wanted = {entry["name"]: entry for entry in plan["realms"]}
         before = {entry["name"]: entry for entry in self.plan["realms"]}
-        has_new_limits = plan["limits"] != self.limits
+        limits = _limits(plan)
+        has_new_limits = limits != self.limits
         if has_new_limits:
-            self.limits = plan["limits"]
+            self.limits = limits
+            self.tally.limit = self.limits["queue_bytes_total"]
             changed.append("limits have changed")
         for name in [name for name in self.realms if name not in wanted]:
             changed.append(f'realm "{name}" is gone')
@@ -428,6 +515,7 @@ class Router:
         except ConfigError as error:
             changed.append(f"the router's key stays as it was: {error}")
         changed += self._retarget(plan)
+        self.links.configure(plan)
         self.plan = plan
         for realm in self.realms.values():
             self.worked(0, realm)
@@ -458,6 +546,30 @@ class Router:
             self.ports.remove(port)
             changed.append(f'transport "{port.plan["name"]}" is closed')
         return changed
+
+
+def _first(pair: "tuple[int, Connection]") -> int:
+    return pair[0]
+
+
+def _limits(plan: "RouterPlan") -> "RouterLimits":
+    """Return the plan's limits; a plan that an older Holdfast has written lacks the newest of them."""
+    return {**LIMITS, **plan["limits"]}
+
+
+def _since_s(connection: "HttpConnection") -> float:
+    return connection.since_s
+
+
+def _topics(session: "Session | None") -> str:
+    """Name what a session hears, as far as a line of a log bears it."""
+    found = (
+        [subscription.uri for subscription in session.subscriptions.values()]
+        if session is not None
+        else []
+    )
+    more = f" and {len(found) - _TOPICS} more" if len(found) > _TOPICS else ""
+    return ", ".join(found[:_TOPICS]) + more
 
 
 def _choose(n: int) -> int:

@@ -5,6 +5,7 @@ tests and measurements call :func:`serve` with their own. Another plan is notice
 `holdfast apply` does not restart a router.
 """
 
+import gc
 import os
 import resource
 import sys
@@ -12,6 +13,7 @@ import sys
 from holdfast.model.errors import ConfigError
 from holdfast.router.port import Port
 from holdfast.router.router import Router
+from holdfast.router.slowflag import SlowFlag
 from holdfast.sdk import Component
 from holdfast.sdk.logline import Log
 from holdfast.sdk.serving import listen_fds
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 #: Exit status of a wrong configuration, as a container's.
 MISCONFIGURED = 78
+
+#: A message of a megabyte of empty arrays makes a million objects; Python's own 700 between two passes of its collector doubles what that
+#: costs. What a router makes by the message has no circles.
+_COLLECT_AT = 20_000, 20, 20
 
 #: Seconds between two looks at the plan.
 LOOK_S = 0.25
@@ -67,6 +73,7 @@ async def serve(
     sockets: "Mapping[str, socket.socket]",
     log: Log | None = None,
     name: str = "router",
+    flag: SlowFlag | None = None,
 ) -> Router:
     """Serve a plan on listening sockets, which are given by the name that their endpoint has; returns at once.
 
@@ -75,7 +82,8 @@ async def serve(
         ConfigError: The router's key cannot be used.
     """
     _raise_descriptor_limit()
-    router = Router(plan, log or Log(name), name)
+    gc.set_threshold(*_COLLECT_AT)
+    router = Router(plan, log or Log(name), name, flag)
     for transport in plan["transports"]:
         listener = transport["endpoint"]["listener"]
         listening = sockets.get(listener)
@@ -85,6 +93,7 @@ async def serve(
                 f'transport "{transport["name"]}" has no listening socket "{listener}" (there are: {has})'
             )
         Port(router, transport, listening).open()
+    router.links.configure(plan)
     return router
 
 
@@ -110,7 +119,8 @@ async def start() -> None:
         plan = _Hosted.file.read()
         if plan is None:
             raise LookupError(f'worker "{name}" is no router in the plan')
-        _Hosted.router = await serve(plan, listen_fds(), app.log, name)
+        flag = SlowFlag(os.environ["HOLDFAST_RUN"], name)
+        _Hosted.router = await serve(plan, listen_fds(), app.log, name, flag)
     except (LookupError, ConfigError) as error:
         app.log.error("this router cannot start", says=str(error))
         sys.exit(MISCONFIGURED)

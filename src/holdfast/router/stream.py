@@ -76,11 +76,22 @@ class Poller:
                 self._failed(one, error)
 
 
+class Tally:
+    """How much is unsent on many streams together; `exceeded` is called when that is too much, and has to make it less."""
+
+    __slots__ = ("exceeded", "limit", "unsent_bytes")
+
+    def __init__(self, limit: int, exceeded: "Callable[[], None]") -> None:
+        self.limit = limit
+        self.exceeded = exceeded
+        self.unsent_bytes = 0
+
+
 class Stream(asyncio.Transport):
     """A connected plain socket."""
 
     __slots__ = ("_backlog", "_backlog_bytes", "_closing", "_descriptor", "_high", "_is_slow", "_lost", "_poller", "_protocol",
-                 "_reads", "_sock", "_wants_eof")  # fmt: skip
+                 "_reads", "_sock", "_tally", "_wants_eof")  # fmt: skip
 
     def __init__(self, poller: Poller, sock: socket.socket, protocol: asyncio.BaseProtocol) -> None:
         self._poller = poller
@@ -94,6 +105,7 @@ class Stream(asyncio.Transport):
         self._is_slow = False
         self._lost = False
         self._reads = True
+        self._tally: Tally | None = None
         self._wants_eof = False
         poller.watch(self._descriptor, self)
         self._protocol.connection_made(self)
@@ -167,10 +179,16 @@ class Stream(asyncio.Transport):
         if not data:
             return
         self._backlog.append(data)
-        self._backlog_bytes += len(data)
+        size = len(data)
+        self._backlog_bytes += size
+        tally = self._tally
+        if tally is not None:
+            tally.unsent_bytes += size
         if self._backlog_bytes > self._high and not self._is_slow:
             self._is_slow = True
             self._protocol.pause_writing()
+        if tally is not None and tally.unsent_bytes > tally.limit:
+            tally.exceeded()
 
     def writable(self) -> None:
         """Send more of what was kept."""
@@ -186,6 +204,8 @@ class Stream(asyncio.Transport):
             self._fail(error)
             return
         self._backlog_bytes -= sent
+        if self._tally is not None:
+            self._tally.unsent_bytes -= sent
         done = 0
         for piece in backlog:
             if sent < len(piece):
@@ -209,6 +229,17 @@ class Stream(asyncio.Transport):
         self._watch()
         if self._wants_eof:
             self._shut()
+
+    def count_in(self, tally: Tally) -> None:
+        """Let what is unsent here count there from now on."""
+        self._tally = tally
+        tally.unsent_bytes += self._backlog_bytes
+
+    def _drop_backlog(self) -> None:
+        if self._tally is not None:
+            self._tally.unsent_bytes -= self._backlog_bytes
+        self._backlog = []
+        self._backlog_bytes = 0
 
     def can_write_eof(self) -> bool:
         """Whether one direction can be closed alone."""
@@ -258,8 +289,7 @@ class Stream(asyncio.Transport):
         self._closing = True
         self._reads = False
         if not self._lost:
-            self._backlog = []
-            self._backlog_bytes = 0
+            self._drop_backlog()
             asyncio.get_running_loop().call_soon(self._fail, None)
 
     def is_closing(self) -> bool:
@@ -271,8 +301,8 @@ class Stream(asyncio.Transport):
             return
         self._lost = self._closing = True
         self._reads = False
-        self._backlog = []
-        self._backlog_bytes = 0
+        self._drop_backlog()
+        self._tally = None
         self._poller.forget(self._descriptor)
         self._sock.close()
         protocol, self._protocol = self._protocol, None

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from holdfast.watchdog.wards import Roll
 
 NODE = "@node"
+#: Flags that a worker raises about itself and takes back itself: shown, never treated.
+OWN = ("slow_session",)
 #: What kind of incident a flag becomes.
 KINDS = {
     "missed_heartbeat": "hang", "failed_probe": "probe", "start_failed": "start",
@@ -73,6 +75,8 @@ class Cases:
             return
         for name in names:
             path = f"{directory}/{name}"
+            if self._is_workers_own(name):
+                continue
             try:
                 value = loads(files.read(path).decode())
             except (OSError, ValueError):
@@ -91,6 +95,20 @@ class Cases:
                     ladder.captured(case, case.key, incident)
                 elif not case.key.startswith("exit-"):
                     self._capture(case, self._settings(case).evidence_s)
+
+    def forget_strangers(self) -> None:
+        """Remove the own flags of workers that are gone from the plan; theirs of ours are released."""
+        directory = f"{self._run_dir}/{layout.FLAGS}"
+        try:
+            names = os.listdir(directory)
+        except OSError:
+            return
+        for name in names:
+            if _own_worker(name) and not self._is_workers_own(name):
+                _remove(f"{directory}/{name}")
+
+    def _is_workers_own(self, name: str) -> bool:
+        return _own_worker(name) in self._roll.by_name
 
     # -- looks -------------------------------------------------------------------------------------
 
@@ -154,6 +172,10 @@ class Cases:
 
         A new watchdog reads in the journal again what a person did before the flag was raised.
         """
+        for flag in OWN:
+            path = f"{self._run_dir}/{layout.flag(worker, flag)}"
+            if unix_s is None or _changed_before(path, unix_s):
+                _remove(path)
         for case in self.of(worker):
             if unix_s is None or case.since_unix_s <= unix_s:
                 self._carry_out(case, ladder.release(case, time.monotonic()))
@@ -288,6 +310,22 @@ class Cases:
 
 def _ignore(_answer: "dict[str, Any] | None") -> None:
     pass
+
+
+def _own_worker(name: str) -> str:
+    """Return whose own flag a file is, or the beginning of one that is being written; empty: nobody's."""
+    for flag in OWN:
+        worker, dot_flag, rest = name.partition(f".{flag}")
+        if dot_flag and (not rest or rest.endswith(".tmp")):
+            return worker
+    return ""
+
+
+def _changed_before(path: str, unix_s: float) -> bool:
+    try:
+        return os.stat(path).st_mtime <= unix_s
+    except OSError:
+        return False  # there is none
 
 
 def _remove(path: str) -> None:

@@ -190,6 +190,7 @@ class Watchdog:
         self.has_cared = any(ward.spec.needs_care() for ward in self.roll.by_name.values())
         for name in self.cases.workers() - self.roll.by_name.keys() - {NODE}:
             self.cases.release(name)
+        self.cases.forget_strangers()
 
     def _read_journal(self) -> None:
         for record in self.tail.read():

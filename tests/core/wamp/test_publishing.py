@@ -32,6 +32,22 @@ def test_exclude_me_false_lets_a_publisher_hear_itself() -> None:
     assert event[4] == ["Hello, world!"]
 
 
+def test_what_javascript_says_otherwise_means_the_same() -> None:
+    """wampy names options that are not set, and its codecs write whole numbers as large as session ids in floating point."""
+    a, b, c = Stage().clients("a", "b", "c")
+    b.subscribe("com.topic", match=None, get_retained=None)
+    c.subscribe("com.topic", match=None)
+    b.register("com.procedure", match=None, invoke=None)
+
+    a.publish("com.topic", "to b", eligible=[float(b.id)])
+    a.publish("com.topic", "to c", exclude=[float(b.id)])
+    found = a.ask("wamp.session.get", float(c.id))
+
+    assert [event[4] for event in b.take()] == [["to b"]]
+    assert [event[4] for event in c.take()] == [["to c"]]
+    assert found["session"] == c.id
+
+
 def test_no_acknowledgement_no_answer() -> None:
     """Neither PUBLISHED nor ERROR: a client that did not ask could not tell what they belong to."""
     client = Stage(role("user", rule("com.open"))).client()

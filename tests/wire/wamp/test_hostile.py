@@ -269,3 +269,23 @@ def _take(codec: Codec, data: bytes) -> bool:
         with contextlib.suppress(EncodeError):
             CODECS[other].decode(CODECS[other].encode([messages.EVENT, 1, 2, {}], message))
     return True
+
+
+@pytest.mark.parametrize(
+    ("name", "begin", "item", "end"),
+    [
+        ("json", b'[16,1,{},"com.t",[', b"{},", b"1]]"),
+        ("msgpack", b"\x95\x10\x01\x80\xa5com.t\xdd\x00\x01\x00\x00", b"\x80", b""),
+        ("cbor", b"\x85\x10\x01\xa0\x65com.t\x9f", b"\xa0", b"\xff"),
+    ],
+)
+def test_a_crowd_of_empty_maps_is_refused(name: str, begin: bytes, item: bytes, end: bytes) -> None:
+    """A megabyte of them keeps the router busy for a second; the points of a drawing are none."""
+    with pytest.raises(ProtocolError, match="more arrays and maps"):
+        CODECS[name].decode(begin + item * 65536 + end)
+
+    points = CODECS[name].encode(
+        [16, 1, {}, "com.t"], Objects([[n, 2.5 * n] for n in range(20_000)])
+    )
+    decoded: Any = CODECS[name].decode(points)
+    assert len(open_payload(decoded)[0]) == 20_000

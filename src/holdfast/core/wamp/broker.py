@@ -33,7 +33,7 @@ from holdfast.core.wamp.messages import (
     Shared,
 )
 from holdfast.core.wamp.permissions import ALLOW, ASK, DISCLOSE, TRUST
-from holdfast.core.wamp.session import NOTHING, PPT_PUBLISHER
+from holdfast.core.wamp.session import LINK, NOTHING, PPT_PUBLISHER
 from holdfast.core.wamp.session import UNSUBSCRIBED as TELL_UNSUBSCRIBED
 from holdfast.core.wamp.uri import MATCHES, UriMap, is_reserved
 
@@ -159,7 +159,7 @@ class Broker:
         delivered = 0
         for subscription in route:
             if subscription.match != "exact" or subscription.history is not None:
-                self._deliver(session, subscription, publication, topic, {}, message, None)
+                self._deliver(session, subscription, publication, topic, {}, message, None, True)
                 continue
             shared = Shared([EVENT, subscription.id, publication, {}], message)
             receivers = subscription.receivers or subscription.refreshed()
@@ -177,7 +177,7 @@ class Broker:
     def subscribe(self, session: "Session", message: "Subscribe") -> None:
         """SUBSCRIBE."""
         realm = self.realm
-        match = message.options.get("match", "exact")
+        match = message.options.get("match") or "exact"
         if match not in MATCHES:
             self._refuse(
                 session, SUBSCRIBE, message.request, INVALID_ARGUMENT,
@@ -194,12 +194,13 @@ class Broker:
         """Carry out or refuse a SUBSCRIBE whose verdict is known."""
         topic, request = message.topic, message.request
         options = message.options
-        match = options.get("match", "exact")
+        match = options.get("match") or "exact"
         subscription = self.subscriptions.get(topic, match)
         refusal = self.realm.refusal(session, "subscribe to", topic, match, verdict)
         if (
             refusal is None
             and len(session.subscriptions) >= self.limit
+            and not session.can & LINK
             and (subscription is None or session not in subscription.sessions)
         ):
             refusal = (
@@ -215,6 +216,8 @@ class Broker:
         session.outlet.send([SUBSCRIBED, request, subscription.id])
         if session not in subscription.sessions:
             self._join(subscription, session)
+            for link in self.realm.links:
+                link.interest(subscription)
             if not is_reserved(topic):
                 if is_new:
                     self.realm.announce(
@@ -246,6 +249,8 @@ class Broker:
         is_last = not subscription.sessions and subscription.history is None
         if is_last:
             self._delete(subscription)
+        for link in self.realm.links:
+            link.interest(subscription)
         if not is_reserved(subscription.uri):
             self.realm.announce("wamp.subscription.on_unsubscribe", [session.id, subscription.id])
             if is_last:
@@ -287,18 +292,64 @@ class Broker:
         self.published += 1
         publication = realm.new_id()
         excluded = None if options.get("exclude_me") is False else publisher
+        is_retained = options.get("retain") is True
+        is_plain = audience is None and not is_retained
         for subscription in self.match(topic):
-            self._deliver(excluded, subscription, publication, topic, details, payload, audience)
+            self._deliver(
+                excluded, subscription, publication, topic, details, payload, audience, is_plain
+            )
+        if is_retained:
+            self._retain(topic, publication, details, _lasting(payload), audience)
+        if not is_plain and not is_reserved(topic):
+            for link in realm.links:
+                link.forward(topic, publication, details, options, payload)
+        return publication
+
+    # -- from another router of the realm, for our own sessions only
+
+    def pass_on(
+        self,
+        subscription: Subscription,
+        publication: int,
+        topic: str,
+        details: dict[str, Any],
+        payload: "Payload",
+    ) -> None:
+        """Deliver an event that a link got for one subscription."""
+        self._deliver(None, subscription, publication, topic, details, payload, None, False)
+
+    def pass_on_all(
+        self,
+        topic: str,
+        publication: int,
+        details: dict[str, Any],
+        options: dict[str, Any],
+        payload: "Payload",
+        *,
+        is_old: bool,
+    ) -> None:
+        """Deliver an event with lists, or a retained one; an old one is only kept. Raises Refused for lists of the wrong shape."""
+        audience = audience_of(options)
+        for subscription in () if is_old else self.match(topic):
+            self._deliver(None, subscription, publication, topic, details, payload, audience, False)
         if options.get("retain") is True:
             self._retain(topic, publication, details, _lasting(payload), audience)
-        return publication
+
+    def retained(self, topic: str) -> "list[Retained]":
+        """List the events that are kept of a topic, the oldest first."""
+        return self._retained.get(topic, [])
+
+    def retained_topics(self) -> list[str]:
+        """List the topics of which events are kept."""
+        return list(self._retained)
 
     def keep_histories(self, plans: "list[HistoryPlan]") -> None:
         """Take over which topics have a history; what is kept already stays."""
         wanted: dict[tuple[str, str], int] = {
             (plan["uri"], plan["match"]): plan["limit"] for plan in plans
         }
-        for subscription in list(self.by_id.values()):
+        before = list(self.by_id.values())
+        for subscription in before:
             limit = wanted.pop((subscription.uri, subscription.match), None)
             if limit is not None:
                 past = subscription.history.events if subscription.history else ()
@@ -309,6 +360,9 @@ class Broker:
                     self._delete(subscription)
         for (uri, match), limit in wanted.items():
             self._create(uri, match).history = History(limit)
+        for link in self.realm.links:
+            for subscription in (*before, *self.by_id.values()):
+                link.interest(subscription)
 
     # -- inside
 
@@ -374,6 +428,7 @@ class Broker:
         details: dict[str, Any],
         payload: "Payload",
         audience: Audience | None,
+        to_links: bool,
     ) -> None:
         is_pattern = subscription.match != "exact"
         if is_pattern:
@@ -388,6 +443,8 @@ class Broker:
         shared = Shared([EVENT, subscription.id, publication, details], payload)
         for receiver in subscription.receivers or subscription.refreshed():
             if receiver is excluded or (audience is not None and not audience.admits(receiver)):
+                continue
+            if not to_links and receiver.can & LINK:
                 continue
             if is_pattern and receiver.role.narrowing and receiver.role.hides(topic):
                 continue
@@ -514,11 +571,13 @@ def audience_of(options: dict[str, Any]) -> Audience | None:
         if given is None:
             lists.append(None)
             continue
-        kind = int if name in ("eligible", "exclude") else str
+        # JavaScript's codecs write whole numbers as large as session ids in floating point; they are equal to the id.
+        is_ids = name in ("eligible", "exclude")
+        kind = (int, float) if is_ids else str
         if not isinstance(given, list) or not all(isinstance(one, kind) for one in given):
             raise Refused(
                 INVALID_ARGUMENT,
-                f"{name} has to be a list of {'session ids' if kind is int else 'strings'}",
+                f"{name} has to be a list of {'session ids' if is_ids else 'strings'}",
             )
         lists.append(frozenset(given))
     return Audience(*lists)

@@ -50,6 +50,7 @@ from holdfast.core.wamp.messages import (
 from holdfast.core.wamp.permissions import ALLOW, ASK, DISCLOSE, TRUST
 from holdfast.core.wamp.session import (
     CANCEL,
+    LINK,
     NOTHING,
     PPT_CALLEE,
     PPT_CALLER,
@@ -90,7 +91,7 @@ _RARE = frozenset(("receive_progress", "progress", "timeout", "idempotent", "ppt
 class Endpoint:
     """A callee of a registration."""
 
-    __slots__ = ("busy", "concurrency", "discloses", "forwards_timeout", "is_idempotent", "registration", "session")  # fmt: skip
+    __slots__ = ("busy", "concurrency", "discloses", "forwards_timeout", "invoke", "is_idempotent", "is_link", "registration", "session")  # fmt: skip
 
     def __init__(
         self, session: "Session", registration: "Registration", options: dict[str, Any]
@@ -103,6 +104,9 @@ class Endpoint:
         self.forwards_timeout = options.get("forward_timeout") is True
         self.discloses = options.get("disclose_caller") is True
         self.is_idempotent = options.get("idempotent") is True
+        self.invoke: str = options.get("invoke") or "single"
+        #: The callee is another router of the realm: local ones are preferred.
+        self.is_link = bool(session.can & LINK)
 
 
 class Registration:
@@ -118,6 +122,7 @@ class Registration:
         self.created_unix_s = created_unix_s
         #: In the order in which they registered.
         self.endpoints: dict[Session, Endpoint] = {}
+        #: Of those the ones that may get calls.
         self.everyone: tuple[Endpoint, ...] = ()
         self.is_limited = False
         #: The only endpoint of an exact registration that needs no thinking: the hot path. Else None.
@@ -127,7 +132,11 @@ class Registration:
 
     def changed(self) -> None:
         """Look again who is there, and whether there is anything to think about."""
-        self.everyone = tuple(self.endpoints.values())
+        everyone = tuple(self.endpoints.values())
+        if any(endpoint.is_link for endpoint in everyone):
+            everyone = _nearest(everyone)
+            self.invoke = everyone[0].invoke
+        self.everyone = everyone
         self.is_limited = any(endpoint.concurrency for endpoint in self.everyone)
         is_plain = (
             self.invoke == "single"
@@ -252,16 +261,37 @@ class Dealer:
                     del caller.calls[pending.request]
                     caller.outlet.send([RESULT, pending.request, {}], message)
                     return
+                if self._ended_rare(pending, pending.rare):
+                    pending.caller.outlet.send([RESULT, pending.request, {}], message)
+                    return
                 session.invocations[request] = pending
         self._yielded(session, message)
+
+    def _ended_rare(self, pending: Pending, rare: Rare) -> bool:
+        """End a call with options whose final result is there and that its callee has forgotten; false: it needs more thought."""
+        if rare.parent is not None or rare.is_defunct:
+            return False
+        caller = pending.caller
+        del caller.calls[pending.request]
+        self.in_flight -= 1
+        if pending.endpoint.concurrency:
+            pending.endpoint.busy -= 1
+        if rare.due_s:
+            rare.due_s = 0.0
+            self._bury_timer()
+        rare.message = None
+        if "progress" in rare.details:
+            _remember(caller, pending.request)
+            rare.takes_chunks = False
+        return True
 
     # -- other messages of a session
 
     def register(self, session: "Session", message: "Register") -> None:
         """REGISTER."""
         options = message.options
-        match = options.get("match", "exact")
-        invoke = options.get("invoke", "single")
+        match = options.get("match") or "exact"
+        invoke = options.get("invoke") or "single"
         concurrency = options.get("concurrency")
         says = None
         if match not in MATCHES:
@@ -284,8 +314,8 @@ class Dealer:
     def registered(self, session: "Session", message: "Register", verdict: int) -> None:
         """Carry out or refuse a REGISTER whose verdict is known."""
         options, procedure, request = message.options, message.procedure, message.request
-        match = options.get("match", "exact")
-        invoke = options.get("invoke", "single")
+        match = options.get("match") or "exact"
+        invoke = options.get("invoke") or "single"
         refusal = self.realm.refusal(session, "register", procedure, match, verdict)
         if refusal is None:
             refusal = self._conflict(session, procedure, match, invoke, options)
@@ -295,8 +325,9 @@ class Dealer:
         registration = self.registrations.get(procedure, match)
         if registration is not None and options.get("force_reregister") is True:
             for other in list(registration.endpoints):
-                self.revoke(other, registration, f"registered anew by session {session.id}")
-            registration = None
+                if not other.can & LINK:
+                    self.revoke(other, registration, f"registered anew by session {session.id}")
+            registration = self.registrations.get(procedure, match)
         is_new = registration is None
         if registration is None:
             self._ids += 1
@@ -312,12 +343,15 @@ class Dealer:
             session.registrations = {}
         session.registrations[registration.id] = endpoint
         registration.changed()
+        for link in self.realm.links:
+            link.offer(registration)
         if not is_reserved(procedure):
             if is_new:
                 self.realm.announce(
                     "wamp.registration.on_create", [session.id, self.realm.described(registration)]
                 )
             self.realm.announce("wamp.registration.on_register", [session.id, registration.id])
+        self.realm.awaited.arrived()
 
     def unregister(self, session: "Session", message: "Unregister") -> None:
         """UNREGISTER. Calls that the callee has already are its own to answer."""
@@ -340,7 +374,9 @@ class Dealer:
             )
         pending = session.calls.get(message.request)
         if pending is None:
-            if self.realm.holding.cancel(session, message.request):
+            if self.realm.holding.cancel(session, message.request) or self.realm.awaited.cancel(
+                session, message.request
+            ):
                 self._fail(session, message.request, CANCELED, "canceled by the caller")
             return
         if mode == "kill" and self._kill(pending):
@@ -382,6 +418,8 @@ class Dealer:
             self.registrations.remove(registration.uri, registration.match)
             del self.by_id[registration.id]
             self._routes.clear()
+        for link in self.realm.links:
+            link.offer(registration)
         self.realm.forget_answers(registration.uri)
         if not is_reserved(registration.uri):
             self.realm.announce("wamp.registration.on_unregister", [session.id, registration.id])
@@ -402,7 +440,12 @@ class Dealer:
                 self._end(pending, "killnowait")
         for endpoint in list(session.registrations.values()):
             self.drop(session, endpoint.registration)
-        self.abandon(session, None, "the callee is gone")
+        is_link = session.can & LINK
+        self.abandon(
+            session, None, "the callee's router is gone" if is_link else "the callee is gone"
+        )
+        if is_link:
+            self.realm.awaited.arrived()
         session.calls = session.invocations = session.registrations = NOTHING
         session.finished = NOTHING
 
@@ -419,7 +462,7 @@ class Dealer:
             elif rare is not None and rare.parent is not None:
                 self._release(pending)
                 self._answered_one(pending, None, (CANCELED, Objects([says])))
-            elif not self._reroute(pending, is_gone=True):
+            elif not self._reroute(pending, is_gone=True) and not self._await(pending):
                 self._end(pending, None if registration is None else "killnowait")
                 self._fail(pending.caller, pending.request, CANCELED, says)
 
@@ -479,7 +522,11 @@ class Dealer:
                 raise ProtocolViolation(
                     "CALL with ppt_scheme, but the caller did not announce payload_passthru_mode"
                 )
-        if len(session.calls) >= self.call_limit and not self.realm.is_own(session):
+        if (
+            len(session.calls) >= self.call_limit
+            and not session.can & LINK
+            and not self.realm.is_own(session)
+        ):
             self._fail(
                 session, request, LIMIT_EXCEEDED,
                 f"a session may have {self.call_limit} calls in flight (limits.calls_per_session)",
@@ -499,15 +546,14 @@ class Dealer:
         procedure, request, options = message.procedure, message.request, message.options
         if request in session.calls:
             raise ProtocolViolation(f"CALL {request} is in flight already")
-        refusal = self.realm.refusal(session, "call", procedure, "exact", verdict)
-        if refusal is not None:
-            self._fail(session, request, *refusal, message)
-            return
-        timeout_ms = options.get("timeout", 0)
-        if (
-            isinstance(timeout_ms, bool)
-            or not isinstance(timeout_ms, int | float)
-            or not 0 <= timeout_ms < 2**53
+        if not verdict & ALLOW:
+            refusal = self.realm.refusal(session, "call", procedure, "exact", verdict)
+            if refusal is not None:
+                self._fail(session, request, *refusal, message)
+                return
+        timeout_ms = options.get("timeout", 0) if options else 0
+        if (type(timeout_ms) is not int and type(timeout_ms) is not float) or not (
+            0 <= timeout_ms < 2**53
         ):
             self._fail(
                 session, request, INVALID_ARGUMENT,
@@ -519,6 +565,8 @@ class Dealer:
             return
         registration = self.route(procedure)
         if registration is None:
+            if self.realm.awaited.hold(session, message):
+                return
             self._fail(
                 session, request, NO_SUCH_PROCEDURE,
                 f"nobody has registered {procedure!r}", message,
@@ -529,10 +577,12 @@ class Dealer:
             self._invoke_plain(session, message, registration.plain, details)
             return
         rare = Rare(message, details)
-        rare.takes_progress = options.get("receive_progress") is True
-        rare.takes_chunks = options.get("progress") is True
-        rare.is_idempotent = options.get("idempotent") is True
-        rare.timeout_s = timeout_ms / 1000
+        if options:
+            rare.takes_progress = options.get("receive_progress") is True
+            rare.takes_chunks = options.get("progress") is True
+            rare.is_idempotent = options.get("idempotent") is True
+            if timeout_ms:
+                rare.timeout_s = timeout_ms / 1000
         if registration.invoke == "all":
             self._call_all(session, message, registration, rare)
             return
@@ -571,8 +621,9 @@ class Dealer:
         request = message.request
         pending = session.calls.get(request)
         if pending is None:
-            return request in session.finished or self.realm.holding.follow(
-                session, request, message, self._late
+            return request in session.finished or (
+                session.held is not None
+                and self.realm.holding.follow(session, request, message, self._late)
             )
         rare = pending.rare
         if rare is None or not rare.takes_chunks:
@@ -618,13 +669,24 @@ class Dealer:
         """Pick the callee by the policy, or say why there is none."""
         invoke = registration.invoke
         everyone = registration.everyone
-        if len(everyone) == 1 and not (
+        if not (
             registration.is_limited
             or rare.tried
             or rare.takes_chunks
             or "ppt_scheme" in rare.details
         ):
-            return everyone[0], "", ""
+            # Whoever's turn it is can do it.
+            count = len(everyone)
+            at = 0
+            if count > 1:
+                if invoke == "roundrobin":
+                    at = registration.turn % count
+                    registration.turn = at + 1
+                elif invoke == "random":
+                    at = self.realm.choose(count)
+                elif invoke == "last":
+                    at = -1
+            return everyone[at], "", ""
         candidates = list(everyone)
         if invoke == "roundrobin":
             at = registration.turn % len(everyone)
@@ -670,7 +732,7 @@ class Dealer:
         endpoint = pending.endpoint
         registration = endpoint.registration
         callee = endpoint.session
-        details = dict(rare.details)
+        details = rare.details.copy()
         if endpoint.discloses and "caller" not in details:
             _disclose(details, pending.caller)
         if registration.match != "exact":
@@ -682,7 +744,9 @@ class Dealer:
                 timeout_s += GRACE_S
             if rare.parent is None and not rare.due_s:  # timed from the CALL on, whoever answers it
                 self._start_timer(pending, rare, timeout_s)
-        rare.sent = details
+        if rare.takes_chunks:
+            # Not the same one: who gets it may change it.
+            rare.sent = details.copy()
         if endpoint.concurrency:
             endpoint.busy += 1
         invocation = callee.next_invocation + 1
@@ -692,16 +756,23 @@ class Dealer:
             callee.invocations = {}
         callee.invocations[invocation] = pending
         message = rare.message
-        if registration.invoke in ("single", "all"):
+        if registration.invoke == "all" or (
+            registration.invoke == "single" and not (endpoint.is_link and rare.is_idempotent)
+        ):
             # There is nobody else to send it to: no need to keep what may be megabytes.
             rare.message = None
-        callee.outlet.send([INVOCATION, invocation, registration.id, details.copy()], message)
+        callee.outlet.send([INVOCATION, invocation, registration.id, details], message)
 
     def _call_all(
         self, session: "Session", message: "Call", registration: Registration, rare: Rare
     ) -> None:
         request = message.request
-        free = [e for e in registration.everyone if not e.concurrency or e.busy < e.concurrency]
+        free = [
+            e
+            for e in registration.everyone
+            if (not e.concurrency or e.busy < e.concurrency)
+            and not (e.is_link and session.can & LINK)
+        ]
         able, error, says = self._able(free, rare)
         if rare.takes_chunks:
             able, error = [], FEATURE_NOT_SUPPORTED
@@ -876,6 +947,29 @@ class Dealer:
         self._invoke(pending, rare)
         return True
 
+    def _await(self, pending: Pending) -> bool:
+        """Let a call wait that may be repeated, when its callee is gone with its router."""
+        rare = pending.rare
+        if (
+            rare is None
+            or rare.message is None
+            or rare.is_under_way
+            or rare.is_killed
+            or not rare.is_idempotent
+            or "progress" in rare.details
+            or not pending.endpoint.is_link
+        ):
+            return False
+        message = rare.message
+        if not self.realm.awaited.hold(pending.caller, message):
+            return False
+        self._end(pending)
+        return True
+
+    def refuse(self, caller: "Session", message: "Call", error: str, says: str) -> None:
+        """Answer a CALL that never was in flight with an error."""
+        self._fail(caller, message.request, error, says, message)
+
     # -- the ends of a call
 
     def _end(self, pending: Pending, stop: str | None = None) -> None:
@@ -961,7 +1055,13 @@ class Dealer:
         if self.realm.meta.has(procedure) and match == "exact":
             return PROCEDURE_ALREADY_EXISTS, f"{procedure!r} is the router's own"
         registration = self.registrations.get(procedure, match)
-        if registration is not None and options.get("force_reregister") is not True:
+        is_link = session.can & LINK
+        if (
+            registration is not None
+            and options.get("force_reregister") is not True
+            and not is_link
+            and not registration.everyone[0].is_link
+        ):
             if invoke != registration.invoke and "single" not in (invoke, registration.invoke):
                 return (
                     POLICY_CONFLICT,
@@ -971,7 +1071,7 @@ class Dealer:
                 return PROCEDURE_ALREADY_EXISTS, f"{procedure!r} is registered already"
             if session in registration.endpoints:
                 return None
-        if len(session.registrations) >= self.limit:
+        if len(session.registrations) >= self.limit and not is_link:
             return (
                 LIMIT_EXCEEDED,
                 f"a session may have {self.limit} registrations (limits.registrations_per_session)",
@@ -989,6 +1089,16 @@ class Dealer:
 
     def _refuse(self, session: "Session", kind: int, request: int, error: str, says: str) -> None:
         session.outlet.send([ERROR, kind, request, {}, error], Objects([says]))
+
+
+def _nearest(everyone: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    """Sort out who gets calls: our own callees, else those of linked routers; `all` means all of them."""
+    near = [endpoint for endpoint in everyone if not endpoint.is_link] or everyone
+    invoke = near[0].invoke
+    if invoke == "all":
+        far = [endpoint for endpoint in everyone if endpoint.is_link and endpoint not in near]
+        near = [*near, *far]
+    return tuple(endpoint for endpoint in near if endpoint.invoke == invoke)
 
 
 def _is_alive(timer: tuple[float, int, Pending, Rare]) -> bool:

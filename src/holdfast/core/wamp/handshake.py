@@ -241,8 +241,9 @@ class Handshake:
         if fault:
             return [self._refuse(PROTOCOL_VIOLATION, fault)]
         self._realm = hello.realm
-        self._authid = details.get("authid")
-        self._authrole = details.get("authrole")
+        # Some clients send an empty name where they have none.
+        self._authid = details.get("authid") or None
+        self._authrole = details.get("authrole") or None
         self._authextra = details.get("authextra") or {}
         if self._facts.is_internal:
             return self._trusted()
@@ -518,7 +519,7 @@ def _fault(hello: Hello) -> str | None:
         if not isinstance(role, dict) or not isinstance(role.get("features", {}), dict):
             return f"HELLO.details.roles.{str(name)[:40]} has to be a dict, and its features, too"
     for key in ("authid", "authrole"):
-        if details.get(key) is not None and not _is_name(details[key]):
+        if details.get(key) not in (None, "") and not _is_name(details[key]):
             return (
                 f"HELLO.details.{key} has to be a text of 1 to {_LONGEST_NAME} printable characters"
             )

@@ -60,6 +60,9 @@ class Asked:
             if default is _MISSING:
                 raise Refused(INVALID_ARGUMENT, f"the argument {name!r} is missing")
             return default
+        if kind is int and isinstance(value, float) and value.is_integer():
+            # As JavaScript's codecs write whole numbers that are as large as session ids.
+            return int(value)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
             raise Refused(INVALID_ARGUMENT, f"the argument {name!r} has to be of type {names}")
@@ -315,7 +318,7 @@ class Meta:
 
 
 def _pattern(asked: Asked, name: str) -> tuple[str, str]:
-    match = asked.take(1, "options", dict, {}).get("match", "exact")
+    match = asked.take(1, "options", dict, {}).get("match") or "exact"
     if match not in MATCHES:
         raise Refused(INVALID_ARGUMENT, f"match has to be exact, prefix or wildcard, not {match!r}")
     return asked.take(0, name, str), match

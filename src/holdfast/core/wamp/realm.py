@@ -16,6 +16,7 @@ For whoever drives it:
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from holdfast.core.wamp import testament
+from holdfast.core.wamp.awaited import Awaited
 from holdfast.core.wamp.broker import Broker, Subscription
 from holdfast.core.wamp.dealer import Dealer, Pending, Registration
 from holdfast.core.wamp.errors import (
@@ -64,6 +65,7 @@ from holdfast.core.wamp.uri import is_valid
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from holdfast.core.wamp.link import Link
     from holdfast.core.wamp.messages import Message, OpenPayload, Payload, Shared
     from holdfast.core.wamp.session import Handler
     from holdfast.model.bus import RealmPlan, RouterLimits
@@ -79,6 +81,8 @@ LIMITS: "RouterLimits" = {
     "subscriptions_per_session": 10_000,
     "registrations_per_session": 10_000,
     "calls_per_session": 1_000,
+    "connections_http": 1_024,
+    "queue_bytes_total": 256 << 20,
 }
 
 #: What the router announces.
@@ -132,8 +136,8 @@ _FEATURES_LENGTH = 8_000
 class Realm:
     """One realm of a router."""
 
-    __slots__ = ("_deaf", "_features", "_handlers", "_own", "_plan", "_request", "_roles", "_then", "broker", "choose", "dealer", "holding",
-                 "meta", "name", "new_id", "now_s", "open_payload", "sessions", "unix_at_zero_s")  # fmt: skip
+    __slots__ = ("_deaf", "_features", "_handlers", "_own", "_plan", "_request", "_roles", "_then", "awaited", "broker", "choose", "dealer", "holding",
+                 "links", "meta", "name", "new_id", "now_s", "open_payload", "sessions", "unix_at_zero_s")  # fmt: skip
 
     def __init__(
         self,
@@ -163,6 +167,9 @@ class Realm:
         self.unix_at_zero_s = unix_at_zero_s
         self.now_s = 0.0
         self.sessions: dict[int, Session] = {}
+        #: To the other routers of the realm.
+        self.links: tuple[Link, ...] = ()
+        self.awaited = Awaited(self)
         self.broker = Broker(self, limits["subscriptions_per_session"])
         self.dealer = Dealer(self, limits["registrations_per_session"], limits["calls_per_session"])
         self.holding = Holding(self, limits["calls_per_session"])
@@ -275,12 +282,16 @@ class Realm:
 
     def due_s(self) -> float | None:
         """Tell when `tick` has something to do; None: nothing is timed."""
-        return self.dealer.due_s()
+        first_s, other_s = self.dealer.due_s(), self.awaited.due_s()
+        if first_s is None or other_s is None:
+            return other_s if first_s is None else first_s
+        return min(first_s, other_s)
 
     def tick(self, now_s: float) -> None:
         """Do what is due: end calls whose time is over."""
         self.now_s = now_s
         self.dealer.tick(now_s)
+        self.awaited.tick(now_s)
 
     def unix_s(self) -> float:
         """Tell the time of day of what is being carried out."""

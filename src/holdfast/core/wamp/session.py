@@ -58,6 +58,8 @@ NOBODY = Role("", None, "loose")
 CANCEL, PROGRESSIVE_CALLS, PROGRESSIVE_INVOCATIONS = 1, 2, 4
 UNREGISTERED, UNSUBSCRIBED = 8, 16  # revocation is told
 PPT_CALLER, PPT_CALLEE, PPT_PUBLISHER = 32, 64, 128
+#: Not announced but found out: the session is another router of the realm (:mod:`holdfast.core.wamp.link`).
+LINK = 256
 
 #: (role, feature, bit); `call_cancelling` is how one chapter of the specification spells it.
 _ANNOUNCED = (

@@ -132,6 +132,19 @@ class HttpConnection(asyncio.Protocol):
         """Whether the client has left, or was sent away."""
         return self.state >= LINGER or self.transport.is_closing()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it needs no looking after: it is closed, or has become something else."""
+        return self.state == GONE or self.transport.is_closing()
+
+    def turn_away(self, says: str) -> None:
+        """Refuse what it has asked for, before anything was done for it: there are too many connections."""
+        if self._task is not None:
+            # It was made in this turn of the loop, and has not begun.
+            self._task.cancel()
+            self._task = None
+        self._refuse(Refused(503, says, (("Retry-After", "1"),)))
+
     def sweep(self, now_s: float) -> None:
         """End what has waited too long for the client. `now_s` is of the clock of the site."""
         waited_s, site = now_s - self.since_s, self.site

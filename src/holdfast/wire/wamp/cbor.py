@@ -18,12 +18,15 @@ from holdfast.wire.wamp.errors import EncodeError, ProtocolError
 from holdfast.wire.wamp.opening import open_raw
 from holdfast.wire.wamp.structs import (
     ARGS_AT,
+    CROWDED,
+    FEW_ENOUGH,
     LONGEST,
     MAX_DEPTH,
     TOO_DEEP,
     bad_payload,
     carrying,
     explain,
+    is_crowded,
     is_opaque,
     is_too_deep,
 )
@@ -38,6 +41,7 @@ _dumps = cbor2.dumps
 _NOTHING = b"\x80"
 #: cbor2 takes a memoryview for an array of numbers.
 _ENCODERS: dict[type, Any] = {memoryview: lambda encoder, value: encoder.encode_bytes(bytes(value))}
+_UNDEFINED = b"\xf7"
 _INDEFINITE = 0x9F
 _BREAK = 0xFF
 #: How many data items we walk over before looking for a shorter way.
@@ -64,6 +68,8 @@ _SIZES = _sizes()
 def decode(data: bytes) -> Message:
     """The message; raises ProtocolError."""
     items = load(data)
+    if len(data) > FEW_ENOUGH and type(items) is list and is_crowded(items, len(data)):
+        raise ProtocolError(CROWDED)
     if type(items) is not list or not items or type(items[0]) is not int:
         raise ProtocolError(explain(ValueError(), items))
     class_ = _CLASSES.get(items[0])
@@ -80,6 +86,8 @@ def decode(data: bytes) -> Message:
         items[args_at], items[args_at + 1] = _last_two(data, args_at, args)
     elif _end(data, 0, _FEW) != len(data) and not _is_exact(data):
         raise ProtocolError(_TRAILING)
+    if _UNDEFINED in data:
+        items = [_defined(item) for item in items]
     try:
         message: Any = _convert(items, class_)
     except ValueError as error:
@@ -155,6 +163,13 @@ def _check(message: Any, args: Any, kwargs: Any) -> None:
         message.kwargs = None
     elif type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
         raise ProtocolError(bad_payload(message, [], kwargs))
+
+
+def _defined(item: Any) -> Any:
+    """Options as they are meant: JavaScript says `undefined` for what is not set."""
+    if type(item) is not dict:
+        return item
+    return {key: None if value is cbor2.undefined else value for key, value in item.items()}
 
 
 # The walk. The bytes have been decoded before: what we walk over is there and well formed.

@@ -12,6 +12,8 @@ from holdfast.core.wamp.messages import JSON, OBJECTS, Message, Payload
 from holdfast.wire.wamp.errors import EncodeError, ProtocolError
 from holdfast.wire.wamp.opening import open_raw
 from holdfast.wire.wamp.structs import (
+    CROWDED,
+    FEW_ENOUGH,
     LONGEST,
     MAX_DEPTH,
     TOO_DEEP,
@@ -19,6 +21,7 @@ from holdfast.wire.wamp.structs import (
     bad_payload,
     carrying,
     explain,
+    is_crowded,
     is_opaque,
     is_too_deep,
     parts,
@@ -57,12 +60,12 @@ def decode(data: bytes) -> Message:
                     message.kwargs = None
     except (ValueError, RecursionError) as error:
         raise ProtocolError(_why(error, data)) from None
-    if (
-        len(data) > 2 * MAX_DEPTH
-        and _may_be_deep(data)
-        and is_too_deep(whole or parts(message, args, kwargs))
-    ):
-        raise ProtocolError(TOO_DEEP)
+    if len(data) > 2 * MAX_DEPTH and _may_be_deep(data):
+        all_parts = whole or parts(message, args, kwargs)
+        if len(data) > FEW_ENOUGH and is_crowded(all_parts, len(data)):
+            raise ProtocolError(CROWDED)
+        if is_too_deep(all_parts):
+            raise ProtocolError(TOO_DEEP)
     return message  # type: ignore[no-any-return]
 
 

@@ -12,6 +12,8 @@ from holdfast.wire.wamp.batches import joined, split
 from holdfast.wire.wamp.errors import EncodeError, ProtocolError
 from holdfast.wire.wamp.opening import open_raw
 from holdfast.wire.wamp.structs import (
+    CROWDED,
+    FEW_ENOUGH,
     LONGEST,
     MAX_DEPTH,
     TOO_DEEP,
@@ -19,14 +21,15 @@ from holdfast.wire.wamp.structs import (
     bad_payload,
     carrying,
     explain,
+    is_crowded,
     is_opaque,
     is_too_deep,
     parts,
 )
-from holdfast.wire.wamp.values import builtin
+from holdfast.wire.wamp.values import builtin, extension
 
-_typed = msgspec.msgpack.Decoder(any_of(carrying(MSGPACK, msgspec.Raw))).decode
-_untyped = msgspec.msgpack.Decoder().decode
+_typed = msgspec.msgpack.Decoder(any_of(carrying(MSGPACK, msgspec.Raw)), ext_hook=extension).decode
+_untyped = msgspec.msgpack.Decoder(ext_hook=extension).decode
 _encode = msgspec.msgpack.Encoder(enc_hook=builtin).encode
 _NOTHING = msgspec.Raw(b"\x90")
 #: The first bytes of maps and arrays: no more containers than bytes of these values.
@@ -58,12 +61,12 @@ def decode(data: bytes) -> Message:
                     message.kwargs = None
     except (ValueError, RecursionError) as error:
         raise ProtocolError(_why(error, data)) from None
-    if (
-        len(data) > MAX_DEPTH
-        and _may_be_deep(data)
-        and is_too_deep(whole or parts(message, args, kwargs))
-    ):
-        raise ProtocolError(TOO_DEEP)
+    if len(data) > MAX_DEPTH and _may_be_deep(data):
+        all_parts = whole or parts(message, args, kwargs)
+        if len(data) > FEW_ENOUGH and is_crowded(all_parts, len(data)):
+            raise ProtocolError(CROWDED)
+        if is_too_deep(all_parts):
+            raise ProtocolError(TOO_DEEP)
     return message  # type: ignore[no-any-return]
 
 

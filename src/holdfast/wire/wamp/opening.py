@@ -6,10 +6,10 @@ import msgspec
 
 from holdfast.core.wamp.messages import JSON, MSGPACK, OBJECTS, Payload
 from holdfast.wire.wamp.tags import load
-from holdfast.wire.wamp.values import from_json
+from holdfast.wire.wamp.values import extension, from_json
 
 _json = msgspec.json.Decoder().decode
-_messagepack = msgspec.msgpack.Decoder().decode
+_messagepack = msgspec.msgpack.Decoder(ext_hook=extension).decode
 #: How a string that stands for binary data begins in JSON text; there is no other way to write U+0000.
 _MARK = b'"\\u0000'
 

@@ -35,6 +35,11 @@ for _class in CARRYING:
     assert isinstance(_code, int)  # noqa: S101
     ARGS_AT[_code] = _class.__struct_fields__.index("args") + 1
 
+#: Arrays and maps in a message: as many as a quarter of its bytes. A million empty ones fit into a megabyte, and keep whoever
+#: encodes them again for another serializer busy for a second, during which nobody else is served.
+CROWDED = "the message has more arrays and maps than a quarter of its bytes"
+FEW_ENOUGH = 16_384
+
 #: A core class without payload -> how many elements its array has at most.
 LONGEST: dict[type, int] = {_class: len(_class.__struct_fields__) + 1 for _class in PLAIN}
 
@@ -107,6 +112,22 @@ def is_too_deep(value: Any, depth: int = MAX_DEPTH) -> bool:
         if depth == 0:
             return True
         depth -= 1
+        below: list[Any] = []
+        for container in level:
+            inner = container.values() if type(container) is dict else container
+            below += [item for item in inner if type(item) is list or type(item) is dict]
+        level = below
+    return False
+
+
+def is_crowded(value: Any, size: int) -> bool:
+    """Are there more containers than a quarter of `size`? Looks no further than that."""
+    left = max(FEW_ENOUGH, size // 4)
+    level = [value]
+    while level:
+        left -= len(level)
+        if left < 0:
+            return True
         below: list[Any] = []
         for container in level:
             inner = container.values() if type(container) is dict else container

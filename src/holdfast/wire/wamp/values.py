@@ -27,6 +27,12 @@ _FOREIGN: dict[type, Callable[[Any], Any]] = {
 }
 
 
+def extension(code: int, data: memoryview) -> Any:
+    """The value of a MessagePack extension; `undefined` of JavaScript, as msgpackr and its kin write it, is nothing."""
+    content = bytes(data)
+    return None if code == 0 and content == b"\0" else msgspec.msgpack.Ext(code, content)
+
+
 def builtin(value: Any) -> Any:
     """The hook of the encoders: what msgspec does not know.
 

@@ -191,11 +191,21 @@ def test_a_client_without_a_common_method_is_told_what_there_is() -> None:
     assert step.text == "this transport offers ticket; the client offered wampcra"
 
 
+def test_an_empty_name_is_none() -> None:
+    """xconn sends `"authid": ""` where it has none."""
+    (step,) = door({}).receive(Hello("realm1", {**ROLES, "authid": "", "authrole": ""}), NOW)
+
+    assert isinstance(step, Join)
+    assert (len(step.identity.authid), step.identity.authrole) == (29, "anonymous")
+    step = refused(door({"ticket": TICKET}).receive(hello(authid="", authmethods=["ticket"]), NOW))
+    assert step.reason == "wamp.error.authentication_failed"
+
+
 @pytest.mark.parametrize(
     "details",
     [
         {}, {"roles": []}, {"roles": {}}, {"roles": {"king": {}}}, {"roles": {"caller": 1}},
-        {"roles": {"caller": {"features": []}}}, {**ROLES, "authid": 1}, {**ROLES, "authid": ""},
+        {"roles": {"caller": {"features": []}}}, {**ROLES, "authid": 1}, {**ROLES, "authid": 0},
         {**ROLES, "authid": "a\nb"}, {**ROLES, "authid": "x" * 501}, {**ROLES, "authmethods": "ticket"},
         {**ROLES, "authmethods": [1]}, {**ROLES, "authextra": []}, {**ROLES, "authrole": {}},
     ],
