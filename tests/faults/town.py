@@ -51,7 +51,7 @@ _NODE = """
 verify = "1s"
 
 [defaults.worker]
-restart = {{ limit = 0, delay = "50ms", healthy = "0s" }}
+restart = {{ limit = 0, delay = "50ms", delay_max = "50ms", healthy = "0s" }}
 heartbeat = {{ pulse = true, timeout = "{timeout_s}s" }}
 
 [realm.town.role.guest]

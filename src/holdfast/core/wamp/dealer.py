@@ -552,9 +552,7 @@ class Dealer:
                 self._fail(session, request, *refusal, message)
                 return
         timeout_ms = options.get("timeout", 0) if options else 0
-        if (type(timeout_ms) is not int and type(timeout_ms) is not float) or not (
-            0 <= timeout_ms < 2**53
-        ):
+        if timeout_ms and not _is_time(timeout_ms):
             self._fail(
                 session, request, INVALID_ARGUMENT,
                 f"timeout has to be a number of milliseconds, not {timeout_ms!r}", message,
@@ -576,13 +574,7 @@ class Dealer:
         if registration.plain is not None and _RARE.isdisjoint(options):
             self._invoke_plain(session, message, registration.plain, details)
             return
-        rare = Rare(message, details)
-        if options:
-            rare.takes_progress = options.get("receive_progress") is True
-            rare.takes_chunks = options.get("progress") is True
-            rare.is_idempotent = options.get("idempotent") is True
-            if timeout_ms:
-                rare.timeout_s = timeout_ms / 1000
+        rare = _rare(message, details, options, timeout_ms)
         if registration.invoke == "all":
             self._call_all(session, message, registration, rare)
             return
@@ -675,30 +667,10 @@ class Dealer:
             or rare.takes_chunks
             or "ppt_scheme" in rare.details
         ):
-            # Whoever's turn it is can do it.
-            count = len(everyone)
-            at = 0
-            if count > 1:
-                if invoke == "roundrobin":
-                    at = registration.turn % count
-                    registration.turn = at + 1
-                elif invoke == "random":
-                    at = self.realm.choose(count)
-                elif invoke == "last":
-                    at = -1
-            return everyone[at], "", ""
-        candidates = list(everyone)
-        if invoke == "roundrobin":
-            at = registration.turn % len(everyone)
-            candidates = [*everyone[at:], *everyone[:at]]
-        if rare.tried:
-            candidates = [e for e in candidates if e.session not in rare.tried]
+            return everyone[self._whose_turn(registration, len(everyone))], "", ""
+        candidates = _candidates(registration, rare)
         if not candidates:
             return None, NO_AVAILABLE_CALLEE, _nobody_left(registration)
-        if invoke == "last":
-            candidates = candidates[-1:]
-        elif invoke == "first":
-            candidates = candidates[:1]
         free = candidates
         if registration.is_limited:
             free = [e for e in candidates if not e.concurrency or e.busy < e.concurrency]
@@ -712,6 +684,19 @@ class Dealer:
         if invoke == "roundrobin":
             registration.turn = everyone.index(able[0]) + 1
         return able[0], "", ""
+
+    def _whose_turn(self, registration: Registration, count: int) -> int:
+        """Pick one of `count` callees who can all do it."""
+        invoke = registration.invoke
+        if count == 1 or invoke == "first":
+            return 0
+        if invoke == "roundrobin":
+            at = registration.turn % count
+            registration.turn = at + 1
+            return at
+        if invoke == "random":
+            return self.realm.choose(count)
+        return -1 if invoke == "last" else 0
 
     def _able(self, endpoints: list[Endpoint], rare: Rare) -> tuple[list[Endpoint], str, str]:
         """Sort out who cannot do what the call wants."""
@@ -1089,6 +1074,38 @@ class Dealer:
 
     def _refuse(self, session: "Session", kind: int, request: int, error: str, says: str) -> None:
         session.outlet.send([ERROR, kind, request, {}, error], Objects([says]))
+
+
+def _is_time(timeout_ms: object) -> bool:
+    return type(timeout_ms) in (int, float) and 0 <= timeout_ms < 2**53  # type: ignore[operator]
+
+
+def _rare(
+    message: "Call", details: dict[str, Any], options: dict[str, Any], timeout_ms: float
+) -> Rare:
+    rare = Rare(message, details)
+    if options:
+        rare.takes_progress = options.get("receive_progress") is True
+        rare.takes_chunks = options.get("progress") is True
+        rare.is_idempotent = options.get("idempotent") is True
+        if timeout_ms:
+            rare.timeout_s = timeout_ms / 1000
+    return rare
+
+
+def _candidates(registration: Registration, rare: Rare) -> list[Endpoint]:
+    """Whom the policy allows, without those who were asked before, best first."""
+    everyone = registration.everyone
+    invoke = registration.invoke
+    candidates = list(everyone)
+    if invoke == "roundrobin":
+        at = registration.turn % len(everyone)
+        candidates = [*everyone[at:], *everyone[:at]]
+    if rare.tried:
+        candidates = [e for e in candidates if e.session not in rare.tried]
+    if invoke == "last":
+        return candidates[-1:]
+    return candidates[:1] if invoke == "first" else candidates
 
 
 def _nearest(everyone: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:

@@ -68,7 +68,7 @@ _SIZES = _sizes()
 def decode(data: bytes) -> Message:
     """The message; raises ProtocolError."""
     items = load(data)
-    if len(data) > FEW_ENOUGH and type(items) is list and is_crowded(items, len(data)):
+    if len(data) > FEW_ENOUGH and type(items) is list and is_crowded(items, len(data) // 2):
         raise ProtocolError(CROWDED)
     if type(items) is not list or not items or type(items[0]) is not int:
         raise ProtocolError(explain(ValueError(), items))

@@ -62,7 +62,7 @@ def decode(data: bytes) -> Message:
         raise ProtocolError(_why(error, data)) from None
     if len(data) > 2 * MAX_DEPTH and _may_be_deep(data):
         all_parts = whole or parts(message, args, kwargs)
-        if len(data) > FEW_ENOUGH and is_crowded(all_parts, len(data)):
+        if len(data) > FEW_ENOUGH and is_crowded(all_parts, len(data) // 4):
             raise ProtocolError(CROWDED)
         if is_too_deep(all_parts):
             raise ProtocolError(TOO_DEEP)

@@ -35,9 +35,9 @@ for _class in CARRYING:
     assert isinstance(_code, int)  # noqa: S101
     ARGS_AT[_code] = _class.__struct_fields__.index("args") + 1
 
-#: Arrays and maps in a message: as many as a quarter of its bytes. A million empty ones fit into a megabyte, and keep whoever
+#: Arrays and maps in a message: as many as half of its bytes, in JSON a quarter (`[1],` and `[0]` are as many). A million empty ones fit into a megabyte, and keep whoever
 #: encodes them again for another serializer busy for a second, during which nobody else is served.
-CROWDED = "the message has more arrays and maps than a quarter of its bytes"
+CROWDED = "the message has too many arrays and maps for its length: most of them are empty"
 FEW_ENOUGH = 16_384
 
 #: A core class without payload -> how many elements its array has at most.
@@ -120,9 +120,9 @@ def is_too_deep(value: Any, depth: int = MAX_DEPTH) -> bool:
     return False
 
 
-def is_crowded(value: Any, size: int) -> bool:
-    """Are there more containers than a quarter of `size`? Looks no further than that."""
-    left = max(FEW_ENOUGH, size // 4)
+def is_crowded(value: Any, most: int) -> bool:
+    """Are there more containers than `most` (and too many at all)? Looks no further than that."""
+    left = max(FEW_ENOUGH, most)
     level = [value]
     while level:
         left -= len(level)
