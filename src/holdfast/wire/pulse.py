@@ -4,7 +4,7 @@ The worker writes, the watchdog reads, nobody waits. Two beats, one of a plain t
 very loop that serves, tell a held GIL (both stale) from a blocked loop (only the loop's stale) from a
 stopped process (both stale, state T). The ring at the end keeps the last events through SIGKILL.
 
-Layout, little endian, 4096 bytes of fields and a ring of 512 events of 120 bytes::
+Layout, little endian, 4096 bytes of fields, a ring of 512 events of 120 bytes, and where things were created::
 
     0   magic "HFPULSE1"
     8   pid, start number n                      2 × i64
@@ -15,48 +15,142 @@ Layout, little endian, 4096 bytes of fields and a ring of 512 events of 120 byte
     88  ready (0/1), stopping (0/1)              2 × i64
     104 events_written                           i64
     128 note: 256 bytes, UTF-8, NUL-padded: the component that runs now, or the last words
+    384 tasks_created, threads_created           2 × i64   cumulative
+    400 greenlets                                i64       -1: the program does not use them
+    408 latency_sum_ns                           i64       over all finished work; work_done counts it
+    416 late_ticks                               i64       turns of the loop more than 250 ms late, cumulative
+    424 cpu_ns                                   i64       of the thread that serves, cumulative
+    1024 24 routes of 64 bytes: name (40 bytes, NUL-padded), count, latency_sum_ns, cpu_ns, cumulative;
+        the first empty name ends them
+
+and from 65536 on two halves of 16 KiB, written in turn: sequence number (0: being written), length, JSON. The one with the
+greater number is the newer one. The JSON (:func:`decode_sites`)::
+
+    {"at_ns": …,                            CLOCK_MONOTONIC
+     "tasks": [[count, live, "file:line in function", ["file:line in function" of its creator, of the creator's …]]],
+     "threads": […], "greenlets": […],      the same; most of the last ten seconds first
+     "recent": {"tasks": [count of the last ten seconds, for each of the above], "threads": […], "greenlets": […]},
+     "stacks": {"file:line in function": [[frames of one creation there, innermost first], …]},
+     "running": [[how many threads, [frames, innermost first]]],   where the threads are; only when there are very many
+     "blocked": [[how many looks, [frames]]],                      where the serving loop was while it was late
+     "asking": {"file:line in function": count}}                   who handed work to executors
 """
 
 from struct import Struct
+
+from holdfast.wire.jsonlite import loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAGIC = b"HFPULSE1"
 RING_OFFSET = 4096
 EVENT_BYTES = 120
 EVENTS = 512
-SIZE = RING_OFFSET + EVENT_BYTES * EVENTS
+RING_END = RING_OFFSET + EVENT_BYTES * EVENTS
+SITES_OFFSET = RING_END
+SITES_HALF = 16384
+SIZE = SITES_OFFSET + 2 * SITES_HALF
 
 #: Offsets of single fields, for writers that touch one at a time.
 PID, START, THREAD_BEAT, LOOP_BEAT, LAG, TASKS, THREADS, IN_FLIGHT, WORK, OLDEST, READY, STOPPING, EVENTS_AT = (
     8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104,
 )  # fmt: skip
 NOTE, NOTE_BYTES = 128, 256
+TASKS_CREATED, THREADS_CREATED, GREENLETS, LATENCY_SUM, LATE_TICKS, CPU = (
+    384,
+    392,
+    400,
+    408,
+    416,
+    424,
+)
+#: All single fields: what is read often.
+HEAD = 432
+ROUTES_OFFSET, ROUTES, ROUTE_NAME_BYTES = 1024, 24, 40
+ROUTE = Struct("<40s3q")
+#: With the routes.
+HEAD_AND_ROUTES = ROUTES_OFFSET + ROUTES * ROUTE.size
+SITES_HEAD = Struct("<qq")
 
 I64 = Struct("<q")
 _FIELDS = Struct("<13q")
+_MORE = Struct("<6q")
+_NOTHING_MORE = (0, 0, -1, 0, 0, 0)
 _EVENT = Struct("<qH")  # monotonic nanoseconds, length of the text
 
 
 class Pulse:
-    """One reading of a pulse; every time is CLOCK_MONOTONIC nanoseconds."""
+    """One reading of a pulse; every time is CLOCK_MONOTONIC nanoseconds.
+
+    What the bytes did not reach, or an older writer did not know, is 0 or empty (``greenlets``: -1).
+    """
 
     __slots__ = (
-        "events_written", "in_flight", "lag_ns", "loop_beat_ns", "note", "oldest_call_ns", "pid", "ready",
-        "start", "stopping", "tasks", "thread_beat_ns", "threads", "work_done",
+        "cpu_ns", "events_written", "greenlets", "in_flight", "lag_ns", "late_ticks", "latency_sum_ns", "loop_beat_ns",
+        "note", "oldest_call_ns", "pid", "ready", "routes", "sites", "start", "stopping", "tasks", "tasks_created",
+        "thread_beat_ns", "threads", "threads_created", "work_done",
     )  # fmt: skip
 
-    def __init__(self, values: "tuple[int, ...]", note: str) -> None:
+    def __init__(
+        self, values: "tuple[int, ...]", note: str, more: "tuple[int, ...]" = _NOTHING_MORE
+    ) -> None:
         (self.pid, self.start, self.thread_beat_ns, self.loop_beat_ns, self.lag_ns, self.tasks, self.threads,
          self.in_flight, self.work_done, self.oldest_call_ns, self.ready, self.stopping,
          self.events_written) = values  # fmt: skip
         self.note = note
+        (self.tasks_created, self.threads_created, self.greenlets, self.latency_sum_ns, self.late_ticks,
+         self.cpu_ns) = more  # fmt: skip
+        self.routes: list[tuple[str, int, int, int]] = []  #: name, count, latency_sum_ns, cpu_ns
+        self.sites: dict[str, Any] = {}
 
 
 def decode(data: bytes) -> "Pulse | None":
-    """Return the fields of a pulse file, or None when it is not (yet) one."""
+    """Return what is in a pulse file, or None when it is not (yet) one.
+
+    The first ``HEAD`` bytes have every single field, the first ``HEAD_AND_ROUTES`` the routes as well, the whole file the
+    creation sites.
+    """
     if len(data) < NOTE + NOTE_BYTES or data[:8] != MAGIC:
         return None
     note = data[NOTE : NOTE + NOTE_BYTES].split(b"\0", 1)[0].decode("utf-8", "replace")
-    return Pulse(_FIELDS.unpack_from(data, 8), note)
+    more = _MORE.unpack_from(data, TASKS_CREATED) if len(data) >= HEAD else _NOTHING_MORE
+    found = Pulse(_FIELDS.unpack_from(data, 8), note, more)
+    if len(data) >= HEAD_AND_ROUTES:
+        found.routes = _decode_routes(data)
+        found.sites = decode_sites(data)
+    return found
+
+
+def _decode_routes(data: bytes) -> "list[tuple[str, int, int, int]]":
+    found = []
+    for at in range(ROUTES_OFFSET, HEAD_AND_ROUTES, ROUTE.size):
+        name, count, latency_ns, cpu_ns = ROUTE.unpack_from(data, at)
+        name = name.rstrip(b"\0")
+        if not name:
+            break
+        found.append((name.decode("utf-8", "replace"), count, latency_ns, cpu_ns))
+    return found
+
+
+def decode_sites(data: bytes) -> "dict[str, Any]":
+    """Return where things were created, from a whole pulse file; empty when nobody has written it."""
+    halves = []
+    for at in (SITES_OFFSET, SITES_OFFSET + SITES_HALF):
+        if len(data) >= at + SITES_HALF:
+            number, length = SITES_HEAD.unpack_from(data, at)
+            if number > 0 and 0 < length <= SITES_HALF - SITES_HEAD.size:
+                halves.append((number, at + SITES_HEAD.size, length))
+    # Newest first; the older one where the newer was being written while it was read.
+    for _, at, length in sorted(halves, reverse=True):
+        try:
+            value = loads(data[at : at + length].decode())
+        except ValueError:
+            continue
+        if type(value) is dict:
+            return value
+    return {}
 
 
 def encode_event(now_ns: int, text: str) -> bytes:
@@ -67,10 +161,10 @@ def encode_event(now_ns: int, text: str) -> bytes:
 
 def decode_events(data: bytes) -> "list[tuple[int, str]]":
     """Return the events of the ring of a whole pulse file, oldest first: (monotonic ns, text)."""
-    if len(data) < SIZE or data[:8] != MAGIC:
+    if len(data) < RING_END or data[:8] != MAGIC:
         return []
     found = []
-    for at in range(RING_OFFSET, SIZE, EVENT_BYTES):
+    for at in range(RING_OFFSET, RING_END, EVENT_BYTES):
         at_ns, length = _EVENT.unpack_from(data, at)
         if at_ns and length <= EVENT_BYTES - _EVENT.size:
             text = data[at + _EVENT.size : at + _EVENT.size + length]
