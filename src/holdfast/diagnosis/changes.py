@@ -32,7 +32,9 @@ def compare(good: "dict[str, Any]", now: "dict[str, Any]", failed_unix_s: float)
         *_files(good.get("files") or {}, now.get("files") or {}, failed_unix_s),
         *_plan(str(now.get("worker", "")), good.get("plan") or {}, now.get("plan") or {}),
         *_env(good.get("env") or {}, now.get("env") or {}),
+        *_limits(good.get("limits") or {}, now.get("limits") or {}),
         *_box(good, now),
+        *_neighbours(good.get("neighbours"), now.get("neighbours")),
     ]
 
 
@@ -94,6 +96,23 @@ def _plan(worker: str, good: "dict[str, Any]", now: "dict[str, Any]") -> list[st
         else:
             said.append(f"{name} {_value(key, old)} -> {_value(key, new)}")
     return said
+
+
+def _limits(good: "dict[str, str]", now: "dict[str, str]") -> list[str]:
+    # Of a process that is dead there are none: that is no change.
+    return [
+        f"limit {name.lower()} {good[name]} -> {now[name]}"
+        for name in sorted(good.keys() & now.keys())
+        if good[name] != now[name]
+    ]
+
+
+def _neighbours(good: "list[str] | None", now: "list[str] | None") -> list[str]:
+    if good is None or now is None:
+        return []
+    said = [f"worker {name} was added to the node" for name in sorted(set(now) - set(good))]
+    said += [f"worker {name} is gone from the node" for name in sorted(set(good) - set(now))]
+    return said if len(said) <= 5 else [*said[:5], f"and {len(said) - 5} more workers"]
 
 
 def _is_hash(value: object) -> bool:

@@ -6,6 +6,7 @@ A wrong "certain" sends a tired person the wrong way, so when in doubt it is the
 Left out: collecting (evidence process), wording of the whole (``story``).
 """
 
+from holdfast.diagnosis import culprit
 from holdfast.diagnosis import stacks as places
 from holdfast.diagnosis.lastwords import Report, Uncaught, split_frame
 from holdfast.diagnosis.words import (
@@ -23,6 +24,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from holdfast.diagnosis import profile as profiles
+
+#: Flags of a worker that is alive, and of the box; the kind of their incident has their name.
+SYMPTOMS = (
+    "loop_lag", "slow", "pegged", "task_bomb", "thread_bomb", "child_bomb", "fd_leak", "memory_leak", "odd_one_out",
+    "log_storm", "log_silence",
+)  # fmt: skip
+BOX_SYMPTOMS = ("disk_filling", "inodes_low", "memory_pressure", "clock_jump")
 #: Which incident a flag leads to.
 KIND_OF_FLAG = {
     "crash_loop": "crash_loop",
@@ -31,8 +40,11 @@ KIND_OF_FLAG = {
     "start_failed": "start",
     "memory_over_limit": "memory",
     "disk_low": "disk",
+    **{flag: flag for flag in (*SYMPTOMS, *BOX_SYMPTOMS)},
 }
-KINDS = ("crash", "exit", "hang", "oom", "memory", "probe", "start", "crash_loop", "disk")
+KINDS = (
+    "crash", "exit", "hang", "oom", "memory", "probe", "start", "crash_loop", "disk", *SYMPTOMS, *BOX_SYMPTOMS,
+)  # fmt: skip
 
 #: A beat comes ten times a second; one this old is missing. 1 s: a busy box alone makes 134 ms.
 STALE_BEAT_S = 1.0
@@ -56,8 +68,9 @@ class Facts:
     """Everything the collectors found; what they did not find keeps its default."""
 
     __slots__ = (
-        "blamed", "changed", "exit", "last_line", "live_stacks", "next_start", "oom", "order", "plan", "process", "pulse",
-        "report", "samples", "source", "uncaught",
+        "blamed", "box", "calls", "census", "changed", "exit", "extensions", "last_line", "libraries", "live_stacks",
+        "log_patterns", "mappings", "mappings_s", "modules", "next_start", "oom", "order", "owners", "plan", "process",
+        "profile", "pulse", "report", "samples", "sites", "source", "uncaught",
     )  # fmt: skip
 
     def __init__(self, order: "dict[str, Any]", plan: "dict[str, Any] | None" = None) -> None:
@@ -76,6 +89,20 @@ class Facts:
         self.oom: dict[str, Any] = {}
         self.changed: list[str] = []
         self.source: dict[str, str] = {}  #: frame -> its line of code
+        self.calls: dict[str, list[dict[str, Any]]] = {}  #: frame -> what its line calls
+        self.owners: dict[str, tuple[str, str]] = {}  #: file -> (distribution, version)
+        self.modules: dict[str, tuple[str, str]] = {}  #: module that is imported -> the same
+        self.libraries: dict[str, tuple[str, str]] = {}  #: file name of a library in C -> the same
+        self.extensions: list[dict[str, Any]] = []  #: packages with C code that were loaded
+        self.profile: profiles.Profile | None = None
+        self.sites: dict[str, Any] = {}  #: who created tasks and threads (the agent)
+        self.census: dict[str, Any] = {}  #: types and allocations (the agent)
+        self.mappings: list[
+            dict[str, Any]
+        ] = []  #: the address space by name, and how much of it is new
+        self.mappings_s = 0.0  #: … within so many seconds
+        self.log_patterns: list[tuple[int, str]] = []  #: lines that are alike, and how many
+        self.box: dict[str, Any] = {}  #: the machine: pressure, memory, who uses most
 
 
 class _Found:
@@ -106,10 +133,18 @@ def assess(facts: Facts) -> "dict[str, Any]":
         _hang(facts, found, stacks)
     elif kind == "disk":
         found.says = _flag_says(facts) or "the disk is nearly full"
+    elif kind in SYMPTOMS or kind in BOX_SYMPTOMS:
+        found.says = _flag_says(facts) or f"has the flag {kind}"
+        blamed = _blamed_stack(stacks, frozen=False)
+        found.component = _component(facts, blamed["frames"] if blamed else [])
     else:
         _death(facts, found, stacks)
-    if kind in ("memory", "oom"):
+    if kind in ("memory", "oom", "memory_leak"):
         _memory(facts, found)
+    blamed = _blamed_stack(stacks, frozen=found.says.startswith("frozen"))
+    told = culprit.findings(facts, kind, stacks, blamed)
+    if told and (kind in SYMPTOMS or (kind in ("crash", "oom", "memory") and not found.where)):
+        found.where = told[0]["where"] or found.where
     folded = order.get("coalesced")
     if folded:
         found.because(
@@ -127,6 +162,7 @@ def assess(facts: Facts) -> "dict[str, Any]":
         "component": found.component,
         "kind": kind,
         "title": one_line(_title(facts, found), 200),
+        "findings": told,
         "cause": _cause(facts, found, stacks),
         "status_words": None if order.get("live") else status_words(order.get("status")),
         "fatal": _fatal(facts),
@@ -396,7 +432,7 @@ def _title(facts: Facts, found: _Found) -> str:
     else:
         component = f' (component "{found.component}")' if found.component else ""
         title = f"{prefix}{component}: {says}"
-    shows = found.kind in ("crash", "hang") or (
+    shows = found.kind in ("crash", "hang", *SYMPTOMS) or (
         facts.order.get("live") and found.kind in ("probe", "start")
     )
     if found.where and shows and not says.startswith("crashed"):

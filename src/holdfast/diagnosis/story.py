@@ -39,6 +39,7 @@ def story(
     lines = [headline(incident), ""]
     lines += _what(incident)
     lines += _since(incident, utc_offset_s)
+    lines += _findings(incident)
     lines += _why(incident)
     lines += _where(incident)
     lines += _changed(incident)
@@ -91,13 +92,38 @@ def _since(incident: "dict[str, Any]", offset_s: int) -> list[str]:
     return lines
 
 
+def _findings(incident: "dict[str, Any]") -> list[str]:
+    """Tell who is to blame: a paragraph for each of the two surest findings."""
+    lines = []
+    for at, finding in enumerate((incident.get("findings") or [])[:2]):
+        says = f"{finding.get('confidence', 'possible')}: {finding.get('says', '')}"
+        wrapped = wrap(one_line(says, 700), 107)
+        lines += [f"{'Finding' if at == 0 and n == 0 else '':<13}{line}" for n, line in enumerate(wrapped)]  # fmt: skip
+        rests = ", ".join(str(name) for name in finding.get("rests_on") or ())
+        if rests:
+            lines.append(f"{'':<13}(rests on {rests})")
+    return lines
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Break text into lines at blanks; a word that is longer than a line stays whole."""
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
+            lines.append("")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return lines
+
+
 def _why(incident: "dict[str, Any]") -> list[str]:
     reasons = (incident.get("cause") or {}).get("why") or []
     lines = [
         f"{'Why' if at == 0 else '':<13}{reason.get('confidence', 'possible')}: {one_line(str(reason.get('says', '')), 240)}"
-        for at, reason in enumerate(reasons[:6])
+        for at, reason in enumerate(reasons[: 4 if incident.get("findings") else 6])
     ]
-    return lines or ["Why          not known: nothing in the evidence points to a cause"]
+    if not lines and not incident.get("findings"):
+        return ["Why          not known: nothing in the evidence points to a cause"]
+    return lines
 
 
 def _where(incident: "dict[str, Any]") -> list[str]:

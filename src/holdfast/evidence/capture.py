@@ -11,19 +11,25 @@ import time
 
 from holdfast.diagnosis import findings
 from holdfast.diagnosis import stacks as form
-from holdfast.diagnosis.lastwords import split_frame
 from holdfast.diagnosis.story import story
 from holdfast.evidence import bundle
 from holdfast.evidence.case import Case, read_json
 from holdfast.evidence.collectors import (
+    box,
+    census,
+    cores,
     disk,
     environment,
     journal,
     kernel,
+    memory,
     output,
+    owners,
     process,
+    profile,
     pulse,
     samples,
+    sites,
     stacks,
 )
 from holdfast.evidence.deadline import BUDGET_S, Deadline, alarm
@@ -47,19 +53,26 @@ _WRITING_S = 0.2
 #: With less than this (memory is about to run out) only what is in memory already is taken: no tool is started.
 _HURRY_S = 0.25
 _POLL_S = 0.01
-_LONGEST_SOURCE = 2 << 20
 
 #: Name, collector, most seconds with the usual budget. For a process that is still there, and for one that is not.
 _LIVE: "tuple[tuple[str, Collector, float], ...]" = (
     ("pulse", pulse.collect, 0.1),
+    ("creation sites", sites.collect, 0.1),
     ("stacks", stacks.collect, 1.5),
+    # Both of these only begin here, and take what they found after the others have done their work.
+    ("profiler", profile.begin, 0.3),
+    ("first look at memory", memory.begin, 0.3),
     ("process", process.collect, 0.3),
     ("log", output.collect, 0.6),
     ("samples", samples.collect, 0.1),
     ("environment", environment.collect, 1.0),
+    ("census", census.collect, 1.5),
+    ("profile", profile.collect, 1.6),
+    ("memory", memory.collect, 0.3),
 )
 _HURRIED: "tuple[tuple[str, Collector, float], ...]" = (
     ("pulse", pulse.collect, 0.1),
+    ("creation sites", sites.collect, 0.1),
     ("samples", samples.collect, 0.1),
     ("process", process.collect, 0.1),
 )
@@ -67,11 +80,22 @@ _DEAD: "tuple[tuple[str, Collector, float], ...]" = (
     ("journal", journal.collect, 0.2),
     ("pulse", pulse.collect, 0.1),
     ("log", output.collect, 0.8),
+    ("creation sites", sites.collect, 0.1),
     ("kernel log", kernel.collect, 0.3),
+    ("core", cores.collect, 3.5),
     ("samples", samples.collect, 0.1),
     ("environment", environment.collect, 1.0),
 )
-_NODE: "tuple[tuple[str, Collector, float], ...]" = (("disk", disk.collect, 0.5),)
+_NODE: "tuple[tuple[str, Collector, float], ...]" = (
+    ("disk", disk.collect, 0.5),
+    ("machine", box.collect, 0.5),
+)
+#: Collectors that have nothing to say in most cases: what they did not find is not worth a word.
+_SILENT = frozenset(
+    {"profiler", "first look at memory", "creation sites", "census", "profile", "memory", "core"}
+)
+#: Looking up who owns the files on the stacks; what it cannot finish in time is left out of the findings.
+_NAMING_S = 0.5
 
 
 def carry_out(run_dir: str, key: str) -> str | None:
@@ -160,12 +184,19 @@ def _collect(case: Case) -> None:
         except Exception as error:  # noqa: BLE001 -- the outermost loop: one part of the evidence must not cost the rest
             case.miss(name, f"{type(error).__name__}: {error}")
             continue
-        if len(case.missed) == missed or _has_something(case, name):
+        said_nothing = name in _SILENT and not _has_something(case, name)
+        if not said_nothing and (len(case.missed) == missed or _has_something(case, name)):
             case.collected.append(name)
+    if case.profiler is not None:
+        case.profiler.abandon()  # no time was left to wait for it
+        case.profiler = None
 
 
 def _has_something(case: Case, name: str) -> bool:
-    kept = {"log": "log.txt", "kernel log": "kernel.txt"}
+    kept = {
+        "log": "log.txt", "kernel log": "kernel.txt", "creation sites": "sites.json", "profile": "profile.txt",
+        "memory": "memory.json", "census": "census.json", "core": "core.txt",
+    }  # fmt: skip
     return kept.get(name, "") in case.files or (name == "stacks" and bool(case.facts.live_stacks))
 
 
@@ -180,7 +211,7 @@ def _collectors(case: Case) -> "tuple[tuple[str, Collector, float], ...]":
 def _record(case: Case) -> "dict[str, Any]":
     """Return incident.json, without its id."""
     facts, order = case.facts, case.order
-    _quote_sources(case)
+    _name_owners(case)
     assessed = findings.assess(facts)
     if assessed["stacks"]:
         case.files["stacks.txt"] = form.as_text(assessed["stacks"]).encode("utf-8", "replace")
@@ -214,38 +245,14 @@ def _record(case: Case) -> "dict[str, Any]":
     return record
 
 
-def _quote_sources(case: Case) -> None:
-    """Look up the lines of code that the findings may want to quote."""
-    error = case.facts.uncaught
-    wanted = [form.guilty_frame(stack["frames"]) for stack in case.facts.live_stacks[:20]]
-    if case.facts.report:
-        wanted += [
-            form.guilty_frame(stack["frames"])
-            for stack in case.facts.report.stacks
-            if stack["current"]
-        ]
-    if error:
-        wanted.append(form.guilty_frame(error.frames))
-    for frame in wanted:
-        if frame and frame not in case.facts.source:
-            line = _source_line(frame)
-            if line:
-                case.facts.source[frame] = line
-    if error and error.frames and error.source:
-        case.facts.source[error.frames[0]] = error.source
-
-
-def _source_line(frame: str) -> str:
-    path, number, _ = split_frame(frame)
-    if not number or not os.path.isabs(path) or not os.path.isfile(path):
-        return ""
+def _name_owners(case: Case) -> None:
+    """Look up whose code is on the stacks, and the lines that the findings may want to quote."""
+    left_s = case.deadline.left_s() if case.order.get("live") else _NAMING_S
     try:
-        if os.path.getsize(path) > _LONGEST_SOURCE:
-            return ""
-        lines = files.read(path).split(b"\n", number)
-    except OSError:
-        return ""
-    return lines[number - 1].decode("utf-8", "replace").strip() if number <= len(lines) else ""
+        with alarm(max(0.02, min(_NAMING_S, left_s))):
+            owners.collect(case)
+    except Exception as error:  # noqa: BLE001 -- as with every collector: names are worth less than the bundle
+        case.miss("names of packages", f"{type(error).__name__}: {error}")
 
 
 def _seen_before(case: Case, signature: object) -> "dict[str, Any]":

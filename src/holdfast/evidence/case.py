@@ -2,6 +2,7 @@
 
 import os
 
+from holdfast.core import parts
 from holdfast.diagnosis.findings import Facts
 from holdfast.linux import files, procfs
 from holdfast.wire import layout
@@ -11,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from holdfast.evidence.collectors.profile import Running
     from holdfast.evidence.deadline import Deadline
 
 
@@ -18,9 +20,8 @@ class Case:
     """One order, while it is carried out."""
 
     __slots__ = (
-        "collected", "deadline", "facts", "files", "fingerprint", "key", "missed", "order", "pid", "plan", "run_dir",
-        "start", "state_dir",
-        "unchanged", "worker",
+        "collected", "deadline", "facts", "files", "fingerprint", "first_mappings", "key", "missed", "order", "pid", "plan",
+        "profiler", "run_dir", "start", "state_dir", "unchanged", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -40,11 +41,13 @@ class Case:
         self.worker = str(order["worker"])
         self.start: int | None = order.get("n")
         self.pid = int(order.get("pid") or 0)
-        entry = next((w for w in plan.get("workers") or () if w["name"] == self.worker), None)
+        entry = parts.entry_at(plan, self.worker, order.get("components") or ())
         self.facts = Facts(order, entry)
         self.files: dict[str, bytes] = {}  #: of the bundle, by name
         self.fingerprint: dict[str, Any] = {}
         self.unchanged = False  #: nothing differs from the fingerprint taken before this life began
+        self.profiler: Running | None = None  #: samples the process while other collectors work
+        self.first_mappings: tuple[float, dict[str, int]] | None = None
         self.collected: list[str] = []
         self.missed: list[dict[str, str]] = []
 

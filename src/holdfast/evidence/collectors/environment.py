@@ -108,10 +108,19 @@ def fingerprint(case: "Case") -> "dict[str, Any]":
     found["plan"] = {"digest": case.plan.get("digest"), "keys": _keys(plan, salt)}
     env = {**(case.plan.get("env") or {}), **(plan.get("env") or {})}
     found["env"] = {name: _hash(value, salt) for name, value in env.items()}
-    program = _interpreter(case)
+    program = interpreter_of(case)
     if program:
         found["interpreter"] = _describe(program, last.get("interpreter") or {})
         found["packages"] = packages(program, env.get("PYTHONPATH", ""))
+    if case.alive() and case.order.get("kind") == "good":
+        from holdfast.evidence.collectors.memory import by_name
+
+        # What a life held when it was well: the growth since then is told by mapping.
+        found["memory"] = {
+            "start": case.start, "pid": case.pid, "unix_s": round(time.time(), 3), "mappings": by_name(case.pid),
+        }  # fmt: skip
+    found["limits"] = _limits(case)
+    found["neighbours"] = sorted(w["name"] for w in case.plan.get("workers") or () if w["name"] != case.worker)[:200]  # fmt: skip
     found["files"], found["files_complete"] = _files(
         str(plan.get("directory") or ""), last.get("files") or {}
     )
@@ -133,6 +142,31 @@ def packages(program: str, python_path: str = "") -> "dict[str, str]":
                 # As on sys.path: the first one found is the one that is imported.
                 found.setdefault(name.replace("_", "-").lower(), version.partition("-py")[0])
     return found
+
+
+def directories_of(case: "Case") -> "list[str]":
+    """Return where packages of the worker can be: its PYTHONPATH, then its interpreter's own directories."""
+    env = {**(case.plan.get("env") or {}), **(case.facts.plan.get("env") or {})}
+    program = interpreter_of(case)
+    named = [path for path in str(env.get("PYTHONPATH", "")).split(":") if path]
+    return [*named, *(_site_directories(program) if program else ())]
+
+
+def app_imports(case: "Case") -> "list[str]":
+    """Return the modules that the program's own main files import, in the order of their statements."""
+    from holdfast.diagnosis.owners import imports_of
+
+    plan = case.facts.plan
+    directory = str(plan.get("directory") or "")
+    argv = [str(word) for word in plan.get("argv") or ()]
+    mains = [word for word in argv[1:] if word.endswith(".py")][:1]
+    mains += [str(c.get("use", "")).partition(":")[0].replace(".", "/") + ".py" for c in plan.get("components") or ()]  # fmt: skip
+    found: dict[str, None] = {}
+    for main in mains:
+        path = main if os.path.isabs(main) else f"{directory}/{main}"
+        for module in imports_of(read_text(path, 1 << 20)).values():
+            found[module] = None
+    return list(found)
 
 
 def _site_directories(program: str) -> "Iterator[str]":
@@ -161,7 +195,7 @@ def _minor(program: str) -> str:
     return name if name.startswith("python3.") else ""
 
 
-def _interpreter(case: "Case") -> str:
+def interpreter_of(case: "Case") -> str:
     """Return the Python that runs this worker; "" when it is no Python program."""
     argv = case.facts.plan.get("argv") or [""]
     program = str(argv[0])
@@ -206,6 +240,16 @@ def _describe(program: str, last: "dict[str, Any]") -> "dict[str, Any]":
         "version": words[1] if len(words) > 1 else text.strip(),
         "build": " ".join(words[2:]),
     }
+
+
+def _limits(case: "Case") -> "dict[str, str]":
+    """Return the soft limits of the process while it lives (they come from the plan, the shell or the service manager)."""
+    found = {}
+    for line in read_text(f"/proc/{case.pid}/limits", 8192).splitlines()[1:] if case.alive() else ():  # fmt: skip
+        name, soft = line[:25].strip(), line[25:].split()
+        if soft:
+            found[name] = soft[0]
+    return found
 
 
 def _keys(plan: "dict[str, Any]", salt: bytes) -> "dict[str, Any]":

@@ -77,16 +77,27 @@ def find(records: "list[tuple[float, str]]", case: "Case") -> int | None:
     pid = case.pid
     if not pid:
         return None
-    killed, fault = f"Killed process {pid} (", f"[{pid}]: segfault at"
+    killed = f"Killed process {pid} ("
+    # The three ways in which arch/x86 words it: a bad address, a bad pointer, an illegal instruction.
+    faults = (f"[{pid}]: segfault at", f"[{pid}] general protection", f"[{pid}] trap ")
     for at in range(len(records) - 1, -1, -1):
         when_s, text = records[at]
         if killed in text:
             case.facts.oom.update(line=text, rss_bytes=_rss(text), sure=_of_this_life(when_s, case))
             case.facts.oom.update(_constraint(records, at, pid))
             return at
-        if fault in text:
+        if any(fault in text for fault in faults):
+            if _of_this_life(when_s, case):
+                case.facts.oom["fault_library"] = fault_library(text)
             return at
     return None
+
+
+def fault_library(text: str) -> str:
+    """Return the file name of the library that the faulting instruction is in: "… error 4 in NAME[7f00+1000]"."""
+    _, found, rest = text.rpartition(" in ")
+    name, bracket, _ = rest.partition("[")
+    return name.strip() if found and bracket else ""
 
 
 def _of_this_life(when_s: float, case: "Case") -> bool:

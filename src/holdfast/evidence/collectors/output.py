@@ -54,6 +54,20 @@ def collect(case: "Case") -> None:
         case.miss("log", "this life wrote nothing")
         return
     case.files["log.txt"] = as_text(mine[-KEPT_LINES:]).encode()
+    if case.order.get("kind") == "log_storm":
+        case.facts.log_patterns = patterns([line.text for line in mine])
+
+
+def patterns(lines: "Sequence[str]", most: int = 5) -> list[tuple[int, str]]:
+    """Return how many lines are alike but for their numbers, the most frequent first, each with an example."""
+    counts: dict[str, list[object]] = {}
+    for line in lines:
+        shape = "".join("#" if c.isdigit() else c for c in line[:200])
+        entry = counts.setdefault(shape, [0, line])
+        entry[0] = int(str(entry[0])) + 1
+    found = [(int(str(count)), str(example)) for count, example in counts.values()]
+    found.sort(key=lambda pair: (-pair[0], pair[1]))
+    return found[:most]
 
 
 def _may_be_of(line: "Line", start: int | None, began_s: float) -> bool:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 #: A bomb of threads must not hold up the evidence about it.
 _THREADS = 200
 _DESCRIPTORS = 5000
+_TARGETS = 12
 _STATUS = ("VmPeak", "VmSize", "VmHWM", "VmRSS", "VmSwap", "Threads", "SigBlk", "SigIgn", "SigCgt", "voluntary_ctxt_switches",
            "nonvoluntary_ctxt_switches", "Seccomp", "TracerPid")  # fmt: skip
 
@@ -33,8 +34,9 @@ def collect(case: "Case") -> None:
         facts.update(threads=found.threads, rss_bytes=found.rss_bytes, cpu_ns=found.cpu_ns)
     status = dict(line.partition(":\t")[::2] for line in read_text(f"{base}/status").splitlines())
     facts["status"] = {name: status[name].strip() for name in _STATUS if name in status}
-    facts["fds"] = _descriptors(base)
     facts["limits"] = read_text(f"{base}/limits").splitlines()
+    facts["fds"] = _descriptors(base, facts["limits"])
+    facts["children"] = _children(base)
     facts["cgroup"] = read_text(f"{base}/cgroup").splitlines()
     facts["command"] = procfs.command_line(case.pid)[:1]
     facts["thread_list"] = threads
@@ -67,13 +69,28 @@ def _threads(base: str) -> "list[dict[str, Any]]":
     return threads
 
 
-def _descriptors(base: str) -> "dict[str, Any]":
-    """Count open descriptors by kind; the kind that dominates is what leaks."""
+def _children(base: str) -> "list[dict[str, Any]]":
+    """Return the child processes with their programs."""
+    pids: list[str] = []
+    try:
+        for tid in os.listdir(f"{base}/task")[:_THREADS]:
+            pids += read_text(f"{base}/task/{tid}/children").split()
+    except OSError:
+        return []
+    return [
+        {"pid": int(pid), "command": " ".join(procfs.command_line(int(pid))[:4])}
+        for pid in pids[:_THREADS]
+    ]
+
+
+def _descriptors(base: str, limits: "list[str]") -> "dict[str, Any]":
+    """Count open descriptors by kind and by target; the one that dominates is what leaks."""
     try:
         names = os.listdir(f"{base}/fd")
     except OSError as error:
         return {"error": error.strerror}
     kinds: dict[str, int] = {}
+    targets: dict[str, int] = {}
     for name in names[:_DESCRIPTORS]:
         try:
             target = os.readlink(f"{base}/fd/{name}")
@@ -81,4 +98,20 @@ def _descriptors(base: str) -> "dict[str, Any]":
             continue  # closed while we looked
         kind = target.partition(":")[0] if not target.startswith("/") else "file"
         kinds[kind] = kinds.get(kind, 0) + 1
-    return {"count": len(names), "kinds": kinds}
+        # Numbers differ for each socket and temporary file: what they have in common is what tells.
+        shape = _shape(target) if kind == "file" else kind
+        targets[shape] = targets.get(shape, 0) + 1
+    most = sorted(targets, key=lambda target: -targets[target])[:_TARGETS]
+    limit = next((line[25:].split()[0] for line in limits if line.startswith("Max open files")), "")
+    return {
+        "count": len(names), "kinds": kinds, "targets": {target: targets[target] for target in most},
+        "limit": int(limit) if limit.isdigit() else None,
+    }  # fmt: skip
+
+
+def _shape(target: str) -> str:
+    """Return a path with each number replaced by one sign."""
+    shape = "".join("#" if c.isdigit() else c for c in target)
+    while "##" in shape:
+        shape = shape.replace("##", "#")
+    return shape

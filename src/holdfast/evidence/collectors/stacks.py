@@ -36,6 +36,8 @@ _SIGNAL_S = 0.5
 _STEP_S = 0.01
 #: With less than this left, a second look would cost the rest of the bundle.
 _SPARE_S = 0.5
+#: With more threads than this nobody looks at each of them from outside.
+_CROWD = 800
 
 
 def collect(case: "Case") -> None:
@@ -43,9 +45,15 @@ def collect(case: "Case") -> None:
     if not case.alive():
         case.miss("stacks", f"pid {case.pid} is gone")
         return
-    state = _state(case.pid)
+    state, threads = _state(case.pid)
     texts: list[str] = []
-    stacks = _pyspy(case, state)
+    if threads > _CROWD:
+        case.miss(
+            "py-spy", f"{threads} threads: it takes seconds for a thousand, and fails above 4,096"
+        )
+        stacks = _grouped(case)
+    else:
+        stacks = _pyspy(case, state)
     if stacks:
         # py-spy's stacks are written with what the kernel says of each thread, which is collected later.
         if _wants_native(case, state):
@@ -70,9 +78,18 @@ def find_pyspy(interpreter: str = "") -> str | None:
     return None
 
 
-def _state(pid: int) -> str:
+def _state(pid: int) -> tuple[str, int]:
     found = procfs.reading(pid)
-    return found.state if found else "?"
+    return (found.state, found.threads) if found else ("?", 0)
+
+
+def _grouped(case: "Case") -> "list[dict[str, Any]]":
+    """Return the stacks that the agent has grouped: 5,000 threads in the same place are one stack."""
+    rows = case.facts.sites.get("running") or ()
+    return [
+        {"thread": f"{row[0]} threads alike", "frames": [str(f) for f in row[1]], "current": False, "alike": int(row[0])}
+        for row in rows if type(row) is list and len(row) > 1
+    ]  # fmt: skip
 
 
 def _pyspy(case: "Case", state: str) -> "list[dict[str, Any]]":
@@ -85,7 +102,7 @@ def _pyspy(case: "Case", state: str) -> "list[dict[str, Any]]":
     base = [tool, "dump", "--pid", str(case.pid), "--json", "--full-filenames"]
     why = ""
     for extra in (["--nonblocking"],) if state in "Tt" else (["--nonblocking"], []):
-        out, why = _run([*base, *extra], case.deadline.scaled(_PYSPY_S))
+        out, why = run_tool([*base, *extra], case.deadline.scaled(_PYSPY_S))
         try:
             threads = loads(out) if out else []
         except ValueError:
@@ -99,7 +116,7 @@ def _pyspy(case: "Case", state: str) -> "list[dict[str, Any]]":
     return []
 
 
-def _run(argv: list[str], timeout_s: float) -> tuple[str, str]:
+def run_tool(argv: list[str], timeout_s: float) -> tuple[str, str]:
     """Run a tool and return (its output, why it failed)."""
     import subprocess
 
@@ -136,13 +153,24 @@ def _native(case: "Case") -> str:
     tool = find_pyspy((case.facts.plan.get("argv") or [""])[0])
     if tool is None:
         return ""
-    out, why = _run(
-        [tool, "dump", "--pid", str(case.pid), "--native"], case.deadline.scaled(_SPARE_S)
+    out, why = run_tool(
+        [tool, "dump", "--pid", str(case.pid), "--native", "--json", "--full-filenames"],
+        case.deadline.scaled(_SPARE_S),
     )
     if why:
         case.miss("native stacks", why)
         return ""
-    return "# py-spy --native\n" + out
+    try:
+        threads = loads(out)
+    except ValueError:
+        case.miss("native stacks", "py-spy's answer is not JSON")
+        return ""
+    found = form.from_pyspy([t for t in threads if type(t) is dict])
+    by_tid = {stack["tid"]: stack["frames"] for stack in found}
+    for stack in case.facts.live_stacks:
+        if stack.get("tid") in by_tid:
+            stack["native"] = by_tid[stack["tid"]]
+    return "# py-spy --native\n" + form.as_text(found)
 
 
 def _from_inside(case: "Case", state: str, texts: list[str]) -> "list[dict[str, Any]]":
@@ -215,7 +243,7 @@ def _answered(answer: "dict[str, Any]", texts: list[str]) -> "list[dict[str, Any
         texts.append("# control socket\n" + given)
         report = lastwords.fatal_report(given.splitlines())
         return report.stacks if report else []
-    stacks = [
+    stacks: list[dict[str, Any]] = [
         {"thread": str(s.get("thread", "?")), "frames": [str(f) for f in s["frames"]], "current": bool(s.get("current"))}
         for s in given if type(s) is dict and type(s.get("frames")) is list
     ] if type(given) is list else []  # fmt: skip

@@ -1,0 +1,222 @@
+"""Where does a process spend its time? Samples of its stacks, while the other collectors do their work.
+
+Cost: py-spy at 50 samples a second, non-blocking: the target stands still for less than a tenth of the time (with pauses it
+would be three quarters), the sampler takes half a core. It runs beside the rest of the capture, so a profile of one
+second makes a bundle of little more than a second. With native frames (a leak in C) the target is paused for each
+sample: 20 a second. A program that is not Python is sampled by ``perf``, where there is one.
+"""
+
+import os
+import signal
+import time
+
+from holdfast.diagnosis import profile as form
+from holdfast.evidence.case import read_text
+from holdfast.evidence.collectors.stacks import find_pyspy
+from holdfast.linux import procfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from holdfast.evidence.case import Case
+
+RATE, NATIVE_RATE = 50, 20
+#: Seconds by kind of incident; the kinds that are not here get none.
+SECONDS = {
+    "slow": 1.0, "pegged": 1.0, "loop_lag": 1.0, "odd_one_out": 1.0, "memory_leak": 1.0, "memory": 0.6, "fd_leak": 0.6,
+    "task_bomb": 0.4, "hang": 0.4, "probe": 0.4, "memory_pressure": 0.6,
+}  # fmt: skip
+#: Kinds where the native frames are worth the pauses: C code that takes memory and does not give it back.
+_NATIVE = frozenset({"memory_leak", "memory"})
+#: A tool has to start, attach and write: less than this is no profile.
+_LEAST_S = 0.2
+_RESERVE_S = 0.45
+_WRITING_S = 0.6
+_TEXT_BYTES = 65536
+
+
+class Running:
+    """A profiler at work."""
+
+    __slots__ = ("began_s", "native", "path", "process", "seconds", "tool")
+
+    def __init__(self, tool: str, argv: "list[str]", path: str, seconds: float, *, native: bool) -> None:  # fmt: skip
+        self.tool = tool
+        self.path = path
+        self.seconds = seconds
+        self.native = native
+        import subprocess  # 10 ms, and most captures take no profile
+
+        self.began_s = time.monotonic()
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+
+    def finish(self) -> "tuple[form.Profile | None, str]":
+        """Wait until its time is over and return (the profile, why there is none)."""
+        import subprocess
+
+        left_s = self.began_s + self.seconds - time.monotonic()
+        try:
+            self.process.wait(max(0.0, left_s))
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGINT)  # both tools then write what they have
+        try:
+            _, said = self.process.communicate(timeout=_WRITING_S)
+        except subprocess.TimeoutExpired:
+            self.abandon()
+            return None, "it did not write its samples in time"
+        took_s = time.monotonic() - self.began_s
+        text = self._text()
+        _unlink(self.path)
+        if not text:
+            words = " ".join(said.decode("utf-8", "replace").split())[-300:]
+            return None, words or f"exited with status {self.process.returncode}"
+        found = form.from_perf(text) if self.tool == "perf" else form.parse(text)
+        found.seconds = min(took_s, self.seconds)
+        return found, ""
+
+    def _text(self) -> str:
+        if self.tool != "perf":
+            return read_text(self.path, 8 << 20)
+        import subprocess
+
+        try:
+            done = subprocess.run(
+                ["perf", "script", "-i", self.path, "-F", "comm,tid,ip,sym,dso"],
+                capture_output=True, timeout=5.0, check=False,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        return done.stdout.decode("utf-8", "replace")
+
+    def abandon(self) -> None:
+        """End it without a result."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        _unlink(self.path)
+
+
+def start(
+    pid: int,
+    seconds: float,
+    directory: str,
+    *,
+    interpreter: str = "",
+    is_python: bool = True,
+    native: bool = False,
+    rate: int = RATE,
+) -> "Running | str":
+    """Begin to sample a process; a string says why that cannot be.
+
+    Args:
+        pid: Whom.
+        seconds: For how long.
+        directory: Where a temporary file may be (in memory: the disk may be full).
+        interpreter: The worker's Python; py-spy may be installed beside it.
+        is_python: Whether py-spy can read it.
+        native: With the frames of C code; each sample then pauses the process.
+        rate: Samples a second.
+    """  # fmt: skip
+    path = f"{directory}/.profile-{os.getpid()}-{pid}"
+    # Both tools end by themselves a little later: should we be killed, no sampler is left behind for ever.
+    if is_python:
+        tool = find_pyspy(interpreter)
+        if tool is None:
+            return "py-spy is not installed beside Python or on PATH (pip install py-spy)"
+        extra = ["--native"] if native else ["--nonblocking"]
+        argv = [
+            tool, "record", "--pid", str(pid), "--rate", str(NATIVE_RATE if native else rate), "--format", "raw",
+            "--threads", "--full-filenames", "--output", path, "--duration", str(int(seconds) + 2), *extra,
+        ]  # fmt: skip
+    else:
+        if not _on_path("perf"):
+            return "perf is not installed, and this is not a Python program"
+        argv = ["perf", "record", "-g", "-F", str(rate), "-p", str(pid), "-o", path, "--", "sleep", str(int(seconds) + 2)]  # fmt: skip
+    try:
+        return Running(os.path.basename(argv[0]), argv, path, seconds, native=native)
+    except OSError as error:
+        return f"{argv[0]}: {error.strerror}"
+
+
+def wanted_s(case: "Case") -> float:
+    """Return how long to sample for this order: what it says, else what its kind is worth, within its budget."""
+    order = case.order
+    asked = order.get("profile_s")
+    kind = str((order.get("flag") or {}).get("flag") or order.get("kind") or "")
+    kind = {"missed_heartbeat": "hang", "memory_over_limit": "memory", "failed_probe": "probe"}.get(kind, kind)  # fmt: skip
+    seconds = float(asked) if asked is not None else SECONDS.get(kind, 0.0)
+    if kind in ("hang", "probe") and asked is None and not _computes(case):
+        return 0.0  # it stands still: its stack is all there is to know
+    return min(seconds, case.deadline.left_s() - _RESERVE_S)
+
+
+def _computes(case: "Case") -> bool:
+    found = procfs.reading(case.pid)
+    if found is None or found.state in "TtD":
+        return False
+    return found.state == "R" or any(stack.get("active") for stack in case.facts.live_stacks)
+
+
+def begin(case: "Case") -> None:
+    """Start the profiler where the order is worth one; :func:`collect` takes what it found."""
+    if not case.alive():
+        return
+    seconds = wanted_s(case)
+    if seconds < _LEAST_S:
+        return
+    from holdfast.evidence.collectors.environment import interpreter_of
+
+    program = interpreter_of(case)
+    native = bool(case.order.get("native")) or str(case.order.get("kind")) in _NATIVE
+    running = start(
+        case.pid, seconds, case.run_dir, interpreter=program, is_python=bool(program), native=native
+    )
+    if isinstance(running, str):
+        case.miss("profile", running)
+    else:
+        case.profiler = running
+
+
+def collect(case: "Case") -> None:
+    """Wait for the profiler and keep its samples."""
+    running = case.profiler
+    if running is None:
+        return
+    case.profiler = None
+    try:
+        found, why = running.finish()
+    except BaseException:
+        running.abandon()  # out of time: no sampler is left behind
+        raise
+    if found is None:
+        case.miss("profile", why)
+        return
+    case.facts.profile = found
+    case.files["profile.txt"] = found.collapsed().encode("utf-8", "replace")[:_TEXT_BYTES]
+
+
+def outputs(found: "form.Profile", name: str) -> "dict[str, Any]":
+    """Return a profile in every form that we offer, by the ending of the file."""
+    from holdfast.diagnosis import flame
+
+    return {
+        ".txt": found.collapsed,
+        ".collapsed": found.collapsed,
+        ".json": lambda: form.speedscope(found, name),
+        ".svg": lambda: flame.svg(found, name),
+    }
+
+
+def _on_path(name: str) -> bool:
+    return any(os.access(f"{d}/{name}", os.X_OK) for d in os.environ.get("PATH", "").split(":") if d)  # fmt: skip
+
+
+def _unlink(path: str) -> None:
+    for name in (path, f"{path}.old"):
+        try:
+            os.unlink(name)
+        except FileNotFoundError:
+            continue

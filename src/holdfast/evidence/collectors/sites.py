@@ -1,0 +1,48 @@
+"""Who created all these tasks and threads? The agent has counted; this reads it from the pulse file.
+
+Cost: one read of 32 KiB. Works with a blocked loop, a held GIL and a dead process: the file is the house's.
+"""
+
+from holdfast.linux import files
+from holdfast.model.plan import HOSTED
+from holdfast.wire import layout, pulse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from holdfast.evidence.case import Case
+
+_LISTED = 40
+
+
+def collect(case: "Case") -> None:
+    """Read the creation sites of the life in question."""
+    found = read(case.run_dir, case.worker, case.pid)
+    if not found:
+        if case.facts.plan.get("kind") in HOSTED or case.facts.plan.get("agent"):
+            case.miss("creation sites", "the agent has written none in this life")
+        return
+    case.facts.sites = found
+    case.keep_json(
+        "sites.json",
+        {k: v[:_LISTED] if type(v) is list else v for k, v in found.items()},
+    )
+
+
+def read(run_dir: str, worker: str, pid: int = 0) -> "dict[str, Any]":
+    """Return ``{"tasks": [[count, live, site, [creators]], …], "threads": […]}``; empty when there are none."""
+    decode = getattr(pulse, "decode_sites", None)
+    if decode is None:
+        return {}  # written by an older Holdfast
+    base = f"{run_dir}/{layout.pulse(worker)}"
+    for path in (base, f"{base}.last"):
+        try:
+            data = files.read(path)
+        except OSError:
+            continue
+        head = pulse.decode(data)
+        if head is not None and (not pid or head.pid == pid):
+            found = decode(data)
+            return found if type(found) is dict else {}
+    return {}
