@@ -18,6 +18,7 @@ from holdfast.config.machine import absolute, passed_on
 from holdfast.config.problems import Document, Problems
 from holdfast.config.reading import shown_path
 from holdfast.config.worker import Job, Node
+from holdfast.core.isolate import AT_ONCE, HALVES
 from holdfast.model.plan import PLAN_FORMAT
 from holdfast.wire import layout
 from holdfast.wire.jsonlite import dumps
@@ -37,6 +38,10 @@ def compile_plan(
     ``state_dir`` replaces the one that the file names.
     """
     return _Compiler(Config(documents, problems), environ, problems, state_dir).plan()
+
+
+#: Into how many parts a worker is split in one step, by what stands in the file.
+_FAN = {True: AT_ONCE, "halves": HALVES, False: 0}
 
 
 class _Compiler:
@@ -309,6 +314,8 @@ class _Compiler:
         }
         if router is not None:
             plan["router"] = router
+        elif len(components) > 1:
+            plan["isolate"] = _FAN.get(given["isolate"], 0)
         return plan
 
     def _component(self, name: str, worker: str) -> "ComponentPlan":

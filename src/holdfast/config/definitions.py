@@ -169,6 +169,10 @@ _SHARED_KEYS = (
     Key("crash_only", Boolean(), "It can be killed at any time without harm: stopping it is SIGKILL.", default=False, example="true"),
     Key("spare", Integer(0, 1), "1: a second process, imported and waiting, takes over within milliseconds.",
         default=0, only="container", also=("warm_spare", "standby"), example="1"),
+    Key("isolate", Either(Boolean(), Choice("halves")),
+        "A worker of several components that dies again and again is run as several workers until the culprit stands alone: "
+        "all at once, or \"halves\" (two processes at a time, but more crashes); false: never.",
+        default=True, only="container", also=("split", "isolation"), example='"halves"'),
     Key("autostart", Boolean(), "Start it with the node; otherwise only `holdfast start` does.", default=True,
         also=("enabled", "auto_start"), example="false"),
     Key("essential", Boolean(), "The node ends when this worker is down for good.", default=False, also=("critical",), example="true"),

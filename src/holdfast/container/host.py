@@ -98,6 +98,11 @@ def _worker_plan(run_dir: str, worker: str) -> "WorkerPlan":
     entry = next((entry for entry in plan["workers"] if entry["name"] == worker), None)
     if entry is None:
         _refuse(f'there is no worker "{worker}" in the plan {path}')
+    mine = os.environ.get("HOLDFAST_COMPONENTS")
+    if mine is not None:
+        # The worker was split, or made whole, since we were started: what is not ours runs elsewhere.
+        names = mine.split()
+        entry["components"] = [one for one in entry["components"] if one["name"] in names]
     return entry
 
 

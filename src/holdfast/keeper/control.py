@@ -4,7 +4,7 @@ import os
 import select
 import time
 
-from holdfast.keeper import orders, planning, starting
+from holdfast.keeper import isolating, orders, planning, starting
 from holdfast.linux import talk
 from holdfast.model.errors import HoldfastError
 from holdfast.wire import layout, message
@@ -121,8 +121,8 @@ class Control:
             return {}
         if state.is_ending:
             raise ValueError("the node is going down")
-        if action == "apply":
-            return planning.apply(state, str(request["plan"]))
+        if action in ("apply", "isolate", "rejoin"):
+            return _change_plan(state, request)
         if action not in ("start", "stop", "restart", "ready", "spare"):
             raise ValueError(f"there is no request {action!r}")
         kept = state.workers.get(str(request.get("worker")))
@@ -145,3 +145,9 @@ class Control:
         else:
             starting.ready(state, kept, int(request["n"]))
         return {"state": kept.state}
+
+
+def _change_plan(state: "State", request: "dict[str, Any]") -> "dict[str, Any]":
+    if request["do"] == "apply":
+        return planning.apply(state, str(request["plan"]))
+    return (isolating.isolate if request["do"] == "isolate" else isolating.rejoin)(state, request)

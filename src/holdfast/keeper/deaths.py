@@ -5,7 +5,7 @@ import time
 
 from holdfast.core import lifecycle, tree
 from holdfast.core.restart import after_death
-from holdfast.keeper import orders, starting
+from holdfast.keeper import isolating, orders, starting
 from holdfast.keeper.journal import RESTARTS
 from holdfast.keeper.kept import Kept, Life
 from holdfast.keeper.state import Owed
@@ -92,6 +92,7 @@ def main_died(state: "State", kept: Kept, life: Life, *, is_final: bool = False)
     }  # fmt: skip
     if cause == "remedy":
         record["flag"], record["incident"] = kept.flag, kept.incident
+    isolating.testify(state, kept, life, record)
     if cause in ("died", "remedy"):
         decision = after_death(
             kept.plan["restart"],

@@ -3,7 +3,7 @@
 import os
 import time
 
-from holdfast.core import lifecycle
+from holdfast.core import lifecycle, parts
 from holdfast.core.restart import History
 from holdfast.linux import pidfd, talk
 from holdfast.linux import signals as signal
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from holdfast.keeper.state import State
 
 
-def want(state: "State", kept: "Kept", *, up: bool, by: str, cause: str = "stop") -> None:
+def want(
+    state: "State", kept: "Kept", *, up: bool, by: str, cause: str = "stop", kill: bool = False
+) -> None:
     """Note whether a worker is wanted, and begin to make it so."""
     kept.by = by
     if kept.up != up or by != "plan":
@@ -38,7 +40,7 @@ def want(state: "State", kept: "Kept", *, up: bool, by: str, cause: str = "stop"
             step(state, kept, lifecycle.WANT_DOWN)
             forget_if_unplanned(state, kept)
         else:
-            stop(state, kept, cause, "down")
+            stop(state, kept, cause, "down", kill=kill)
 
 
 def restart(
@@ -126,25 +128,33 @@ def end_spare(kept: "Kept") -> None:
         pidfd.send(kept.spare.descriptor, signal.SIGKILL)
 
 
+def socket_key(worker: str, listener: str) -> str:
+    """Return the name of a listening socket. The parts of a split worker share those of the whole."""
+    return f"listen.{parts.family(worker)}.{listener}"
+
+
 def drop_sockets(state: "State", kept: "Kept") -> None:
     """Close the listening sockets of a worker, here and in the anchor."""
-    for key in [k for k in state.sockets if k.startswith(f"listen.{kept.name}.")]:
+    for key in [k for k in state.sockets if k.startswith(socket_key(kept.name, ""))]:
         os.close(state.sockets.pop(key))
         talk.tell(state.run_dir, "anchor", {"do": "drop", "name": key})
 
 
 def forget_if_unplanned(state: "State", kept: "Kept") -> None:
     """A worker that is not in the plan any more goes once its processes are gone."""
-    if kept.life is None and kept.spare is None and not _is_planned(state, kept.name):
+    if kept.life is None and kept.spare is None and not is_planned(state, kept.name):
         state.workers.pop(kept.name, None)
         for stream in ("out", "err"):
             pidfd.close(state.pipes.pop(f"{state.run_dir}/{layout.fifo(kept.name, stream)}", -1))
         state.waiting.pop(kept.name, None)
-        drop_sockets(state, kept)
+        whole = parts.family(kept.name)
+        if not any(parts.family(entry["name"]) == whole for entry in state.plan["workers"]):
+            drop_sockets(state, kept)
         state.groups.remove(kept.name)
 
 
-def _is_planned(state: "State", name: str) -> bool:
+def is_planned(state: "State", name: str) -> bool:
+    """Whether the plan that runs has this worker."""
     return any(entry["name"] == name for entry in state.plan["workers"])
 
 

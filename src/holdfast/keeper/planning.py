@@ -2,7 +2,7 @@
 
 import os
 
-from holdfast.core import lifecycle
+from holdfast.core import lifecycle, parts
 from holdfast.keeper import orders
 from holdfast.keeper.kept import Kept
 from holdfast.linux import files, launch, talk
@@ -11,9 +11,11 @@ from holdfast.wire import plan as plan_format
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any
 
     from holdfast.keeper.state import State
+    from holdfast.model.plan import Plan
 
 
 def fit(state: "State", kept: Kept) -> None:
@@ -37,9 +39,21 @@ def tell_pipes(state: "State") -> None:
 
 
 def apply(state: "State", path: str) -> "dict[str, Any]":
-    """Make a new plan the running one; only workers that it changes are touched."""
+    """Make a new plan the running one; only workers that it changes are touched. What is split stays split."""
     new = plan_format.decode(files.read(path), path)
+    return take_effect(state, parts.carry_over(new, state.plan))
+
+
+def take_effect(state: "State", new: "Plan", *, kill: "Collection[str]" = ()) -> "dict[str, Any]":
+    """Make a plan the running one. The rename is the step: a keeper that is killed after it finds the rest to do.
+
+    Args:
+        state: Of the keeper.
+        new: The plan.
+        kill: Workers that are killed rather than asked, where the plan changes them.
+    """
     files.write_atomic(f"{state.run_dir}/{layout.PLAN}", plan_format.encode(new))
+    planned = {entry["name"] for entry in state.plan["workers"]}
     state.plan = new
     state.env_sum = plan_format.env_sum(new)
     state.journal.add({"k": "plan", "digest": new["digest"]})
@@ -48,7 +62,7 @@ def apply(state: "State", path: str) -> "dict[str, Any]":
     for name, kept in list(state.workers.items()):
         if name not in wanted:
             touched["stop"].append(name)
-            orders.want(state, kept, up=False, by="plan", cause="apply")
+            orders.want(state, kept, up=False, by="plan", cause="apply", kill=name in kill)
     for name, entry in wanted.items():
         kept_before = state.workers.get(name)
         if kept_before is None:
@@ -58,17 +72,23 @@ def apply(state: "State", path: str) -> "dict[str, Any]":
                 touched["start"].append(name)
                 orders.want(state, kept, up=True, by="plan")
             continue
-        old_entry = kept_before.entry
+        old_entry, old_listen = kept_before.entry, kept_before.plan["listen"]
         kept_before.plan = entry
         fit(state, kept_before)
         if kept_before.entry != old_entry and kept_before.up:
             touched["restart"].append(name)
-            orders.drop_sockets(state, kept_before)
+            if entry["listen"] != old_listen:
+                orders.drop_sockets(state, kept_before)
             orders.end_spare(kept_before)
             if kept_before.life:
-                orders.stop(state, kept_before, "apply", "restart")
+                orders.stop(state, kept_before, "apply", "restart", kill=name in kill)
             else:
+                kept_before.due_s = 0.0
                 orders.step(state, kept_before, lifecycle.WANT_UP)
+        elif name not in planned and entry["autostart"]:
+            # It had been taken out and has not ended yet.
+            touched["start"].append(name)
+            orders.want(state, kept_before, up=True, by="plan")
     order = [entry["name"] for entry in new["workers"]]
     state.workers = {
         n: state.workers[n] for n in [*order, *(n for n in state.workers if n not in wanted)]

@@ -4,7 +4,7 @@ import os
 import select
 import time
 
-from holdfast.core import lifecycle, tree
+from holdfast.core import lifecycle, parts, tree
 from holdfast.core.restart import after_death
 from holdfast.keeper import orders
 from holdfast.keeper.kept import Kept, Life
@@ -28,6 +28,7 @@ def startable(state: "State") -> "list[Kept]":
     found = []
     ready: dict[str, bool] = {}
     gone: dict[str, bool] = {}
+    outdated = _outdated_parts(state)
     for name in state.waiting:
         kept = state.workers[name]
         plan = kept.plan
@@ -41,6 +42,10 @@ def startable(state: "State") -> "list[Kept]":
             if not may:
                 kept.why = f"waits for {blocker}"
                 continue
+        other = outdated.get(parts.family(name), "") if outdated else ""
+        if other:
+            kept.why = f"waits for {other} to end: a component runs once"
+            continue
         mates = tree.restart_with(state.plan["groups"], name) if state.plan["groups"] else []
         if any(m in state.workers and state.workers[m].state == lifecycle.STOPPING for m in mates):
             kept.why = "waits for its group to stop"
@@ -49,6 +54,22 @@ def startable(state: "State") -> "list[Kept]":
         if len(found) >= _SPAWNS_A_TURN:
             break
     return found
+
+
+def _outdated_parts(state: "State") -> "dict[str, str]":
+    """Return, by configured worker, a process that still runs components which the plan has given to other parts.
+
+    A worker is split, or made whole again: whoever has the component now waits until it is gone.
+    """
+    if not any(parts.JOINT in name for name in state.workers):
+        return {}
+    return {
+        parts.family(kept.name): kept.name
+        for kept in state.workers.values()
+        if kept.life is not None
+        and (kept.life.entry != kept.entry or not orders.is_planned(state, kept.name))
+        and sum(parts.family(name) == parts.family(kept.name) for name in state.workers) > 1
+    }
 
 
 def start_waiting(state: "State") -> None:
@@ -128,6 +149,9 @@ def _spawn_life(state: "State", kept: Kept, life: Life) -> bool:
         env.setdefault("PYTHONUNBUFFERED", "1")
     if plan["kind"] in HOSTED:
         env["HOLDFAST_PULSE"] = f"{state.run_dir}/{layout.pulse(plan['name'], life.role)}"
+        if plan["kind"] == "container":
+            # Of a plan that changes between this and its reading it takes no more than what it was started for.
+            env["HOLDFAST_COMPONENTS"] = " ".join(parts.components(plan))
     request = Request(plan["argv"], env, plan["directory"])
     go_read = -1
     try:
@@ -198,7 +222,7 @@ def _spawn_failed(state: "State", kept: Kept, life: Life, words: str) -> None:
 def _listeners(state: "State", kept: Kept) -> "list[tuple[str, int]]":
     found = []
     for wanted in kept.plan["listen"]:
-        key = f"listen.{kept.name}.{wanted['name']}"
+        key = orders.socket_key(kept.name, wanted["name"])
         if key not in state.sockets:
             state.sockets[key] = listen(wanted)
             talk.tell(state.run_dir, "anchor", {"do": "hold", "name": key}, (state.sockets[key],))

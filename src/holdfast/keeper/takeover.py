@@ -58,7 +58,7 @@ def _rescue_sockets(state: "State", kept: Kept) -> None:
     """Keeper and anchor died together: the worker itself is the last that holds its listening sockets."""
     life = kept.life
     for index, wanted in enumerate(kept.plan["listen"]):
-        key = f"listen.{kept.name}.{wanted['name']}"
+        key = orders.socket_key(kept.name, wanted["name"])
         if life is not None and life.descriptor >= 0 and key not in state.sockets:
             descriptor = pidfd.copy_descriptor(life.descriptor, FIRST_LISTEN_FD + index)
             if descriptor >= 0:

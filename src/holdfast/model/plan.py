@@ -116,6 +116,8 @@ if TYPE_CHECKING:
         components: list[ComponentPlan]
         router: NotRequired[RouterPlan | None]  #: what a router does; taken over while it runs
         faulthandler: bool  #: a Python program: PYTHONFAULTHANDLER is set, stacks can be had
+        agent: NotRequired[bool]  #: a guest: it gets the agent and a pulse; a container: creations are counted
+        isolate: NotRequired[int]  #: split into so many parts at most to find a culprit; 0: never
 
     class GroupPlan(TypedDict):
         """Workers that restart together (OTP's supervision strategies)."""
@@ -136,6 +138,14 @@ if TYPE_CHECKING:
         house_timeout_s: float  #: a house process whose beat is older is replaced
         objectives: dict[str, float]  #: drill name -> longest recovery in seconds
 
+    class SplitPlan(TypedDict):
+        """A worker that runs as several."""
+
+        parts: dict[str, list[str]]  #: name of each part and its components
+        since_unix_s: float  #: the last step
+        steps: list[dict[str, object]]  #: unix_s, worker, parts, why
+        written: NotRequired[WorkerPlan]  #: as the configuration has it
+
     class Plan(TypedDict):
         """A whole node. ``format`` is bumped when a reader of the old shape would go wrong."""
 
@@ -150,6 +160,8 @@ if TYPE_CHECKING:
         groups: list[GroupPlan]
         watch: WatchPlan
         house_log: LogPolicy
+        #: By configured worker: how it is split (see :mod:`holdfast.core.parts`); only in the plan that runs.
+        split: NotRequired[dict[str, SplitPlan]]
 
 
 #: Kinds of workers that run `container/`: they have a pulse, a control socket and Python stacks.

@@ -152,7 +152,7 @@ class Deaths:
             "pid": record.get("pid") or 0, "status": record.get("status"), "lived_s": record.get("lived_s", 0.0),
             "seq": record["seq"], "flag": None, "unix_s": record["unix_s"], "deadline_s": 20.0, "live": False,
             "coalesced": folded, "restarts": record.get("restarts", 0), "deaths": record.get("deaths", 0),
-            "error": record.get("error"),
+            "error": record.get("error"), "components": record.get("components"),
         }  # fmt: skip
         if not self._orders.place(order):
             self._unplaced.append(order)

@@ -6,24 +6,40 @@ it when it ends. Should the child be killed, we go on with the plan we have.
 """
 
 import os
+from binascii import crc32
 
+from holdfast.core import parts
+from holdfast.core.detect import thresholds
 from holdfast.linux import files
 from holdfast.model.errors import StateError
+from holdfast.model.plan import HOSTED
+from holdfast.wire import layout
 from holdfast.wire import plan as plan_format
 from holdfast.wire.jsonlite import dumps, loads
 
+_NO_DIGITS = str.maketrans("", "", "0123456789")
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypedDict
 
     from holdfast.model.plan import Heartbeat, Plan, ReadyCheck, WatchPlan, WorkerPlan
+
+    class Family(TypedDict):
+        """A worker of several components."""
+
+        fan: int  #: into so many parts at once; 0: never
+        window_s: float
+        parts: dict[str, list[str]]  #: as it runs
+        since_unix_s: float  #: of the last split; 0: it is in one piece
 
 
 class Spec:
     """What the plan says about a worker; shared by workers that are alike."""
 
     __slots__ = (
-        "beat", "directory", "env", "healthy_s", "is_python", "log_directory", "memory_bytes", "ready", "slow_s", "stop_s",
+        "beat", "detect", "directory", "env", "has_pulse", "healthy_s", "is_python", "log_directory", "memory_bytes", "needs",
+        "own_log", "peers", "ready", "slow_s", "stop_s",
     )  # fmt: skip
 
     def __init__(self, fields: "dict[str, Any]") -> None:
@@ -40,17 +56,26 @@ class Spec:
             "is_python"
         ]  #: its environment is worth remembering when it is well
 
+        self.detect = thresholds.filled(fields["detect"], thresholds.WORKER)
+        self.has_pulse: bool = fields["has_pulse"]
+        self.needs: list[str] = fields["needs"]  #: workers without which it cannot run
+        self.own_log: str = fields["own_log"]  #: its log directory; "": none, "=": where all have theirs
+        self.peers: int = fields["peers"]  #: the same number: they do the same; 0: nobody asks
+
     def needs_care(self) -> bool:
         """Whether there is more to do than taking samples."""
         return (
-            self.ready["kind"] != "none" or self.beat["kind"] != "none" or bool(self.memory_bytes)
+            self.ready["kind"] != "none"
+            or self.beat["kind"] != "none"
+            or bool(self.memory_bytes)
+            or self.has_pulse
         )
 
 
 class Digest:
     """The whole of it."""
 
-    __slots__ = ("groups", "names", "numbers", "specs", "state_dir", "watch")
+    __slots__ = ("families", "groups", "names", "numbers", "specs", "state_dir", "watch")
 
     def __init__(self, value: "dict[str, Any]") -> None:
         self.watch: WatchPlan = value["watch"]
@@ -58,6 +83,9 @@ class Digest:
         self.groups: dict[str, list[str]] = value[
             "groups"
         ]  #: worker -> all of its group, in start order
+        self.families: dict[str, Family] = value[
+            "families"
+        ]  #: configured worker -> how it may be, or is, split
         self.specs = [Spec(fields) for fields in value["specs"]]
         self.names: list[str] = value["names"]
         self.numbers: list[int] = value["numbers"]  #: of each name's spec
@@ -113,7 +141,7 @@ def digest(plan: "Plan") -> "dict[str, Any]":
     specs: list[dict[str, Any]] = []
     numbers = []
     for worker in plan["workers"]:
-        fields = _fields(worker, plan["env"])
+        fields = _fields(worker, plan["env"], plan["state_dir"])
         number = shared.setdefault(dumps(fields), len(specs))
         if number == len(specs):
             specs.append(fields)
@@ -121,6 +149,7 @@ def digest(plan: "Plan") -> "dict[str, Any]":
     return {
         "watch": plan["watch"],
         "state_dir": plan["state_dir"],
+        "families": families(plan),
         "groups": {name: group["workers"] for group in plan["groups"] for name in group["workers"]},
         "specs": specs,
         "names": [worker["name"] for worker in plan["workers"]],
@@ -128,7 +157,24 @@ def digest(plan: "Plan") -> "dict[str, Any]":
     }
 
 
-def _fields(worker: "WorkerPlan", env: "dict[str, str]") -> "dict[str, Any]":
+def families(plan: "Plan") -> "dict[str, Family]":
+    """Return the workers that may be split, and those that are."""
+    splits = plan.get("split") or {}
+    found: dict[str, Family] = {}
+    for worker in plan["workers"]:
+        whole = parts.family(worker["name"])
+        if whole in found or not (whole in splits or parts.may_split(worker)):
+            continue
+        found[whole] = {
+            "fan": int(worker.get("isolate", 0)),
+            "window_s": worker["restart"]["window_s"],
+            "parts": parts.partition(plan, whole),
+            "since_unix_s": splits[whole]["since_unix_s"] if whole in splits else 0.0,
+        }
+    return found
+
+
+def _fields(worker: "WorkerPlan", env: "dict[str, str]", state_dir: str) -> "dict[str, Any]":
     log = worker["log"]
     runs = "exec" in (worker["ready"]["kind"], worker["heartbeat"]["kind"])
     return {
@@ -142,4 +188,28 @@ def _fields(worker: "WorkerPlan", env: "dict[str, str]") -> "dict[str, Any]":
         "directory": worker["directory"] if runs else "",
         "env": {**env, **worker["env"]} if runs else None,
         "is_python": worker["faulthandler"],
+        "detect": worker.get("detect"),
+        "has_pulse": worker["kind"] in HOSTED or bool(worker.get("agent")),
+        "needs": sorted({*worker["after"], *worker["requires"]}),
+        "own_log": _own_log(worker, state_dir),
+        "peers": _peers(worker),
     }
+
+
+def _own_log(worker: "WorkerPlan", state_dir: str) -> str:
+    log = worker["log"]
+    if not log:
+        return ""
+    usual = f"{state_dir}/{layout.LOGS}/{worker['name']}"
+    return "=" if log["directory"] == usual else log["directory"]
+
+
+def _peers(worker: "WorkerPlan") -> int:
+    """Return a number that workers share which do the same: their command but for ports and other numbers."""
+    if worker["kind"] == "guest":
+        if not worker.get("agent"):
+            return 0  # nothing is known about it that could be compared
+        what = [argument.translate(_NO_DIGITS) for argument in worker["argv"]]
+    else:
+        what = sorted(component["use"] for component in worker["components"])
+    return crc32("\0".join([worker["kind"], *what]).encode()) or 1

@@ -20,6 +20,7 @@ from holdfast.watchdog.deaths import Deaths
 from holdfast.watchdog.engine import READ, Engine
 from holdfast.watchdog.good import Good
 from holdfast.watchdog.house_watch import HouseWatch
+from holdfast.watchdog.isolating import Isolating
 from holdfast.watchdog.keeper_line import KeeperLine
 from holdfast.watchdog.notify import NotifySocket, worker_of
 from holdfast.watchdog.orders import Orders
@@ -72,6 +73,7 @@ class Watchdog:
         self.cases = Cases(self.engine, run_dir, self.keeper, self.roll)
         self.orders = Orders(self.engine, run_dir, evidence_command(), self._evidence_done)
         self.good = Good(self.roll, self.orders)
+        self.isolating = Isolating(self.engine, self.keeper, self.orders)
         self.deaths = Deaths(run_dir, node, self.roll, self.orders, self.cases)
         self.tail = Tail(run_dir)
         self.anchor = AnchorWatch(run_dir)
@@ -187,6 +189,7 @@ class Watchdog:
         self.roll.adopt_plan(plan)
         self.deaths.verify_s = self.watch["verify_s"]
         self.cases.go_by(self.orders, self.watch, plan.state_dir)
+        self.isolating.adopt_plan(plan)
         self.has_cared = any(ward.spec.needs_care() for ward in self.roll.by_name.values())
         for name in self.cases.workers() - self.roll.by_name.keys() - {NODE}:
             self.cases.release(name)
@@ -198,7 +201,10 @@ class Watchdog:
             self._witness(record)
             self._follow(record, ward)
             self.deaths.note(ward, record)
+            self.isolating.record(record)
         self.deaths.settle()
+        if not self.is_ending:
+            self.isolating.tick(time.monotonic())
         if self.deaths.lately:
             self.orders.start_due(self.deaths.lately)
 
@@ -310,6 +316,7 @@ class Watchdog:
 
     def _evidence_done(self, key: str, incident: "str | None") -> None:
         worker = self.cases.evidence_done(key, incident)
+        self.isolating.evidence(key, incident)
         ward = self.roll.by_name.get(worker) if worker else None
         if ward is not None and not self.is_ending:
             self._look_at(ward, time.monotonic())  # the remedy does not wait for the next look
