@@ -5,25 +5,24 @@ stopped process (neither does). The thread also reads the control socket, and vo
 blocked by something its component declared long.
 """
 
-import asyncio
-import sys
 import threading
 from time import monotonic_ns
 
+from holdfast.agent.loopbeat import PERIOD_S, LoopBeat
+from holdfast.agent.report import Reporter
+from holdfast.agent.routes import TABLE
 from holdfast.sdk.recorder import RECORDER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
+    from holdfast.agent.pulse import PulseWriter
     from holdfast.container.control import Control
     from holdfast.container.noting import Noting
-    from holdfast.container.pulse import PulseWriter
 
-PERIOD_S = 0.1
-_PERIOD_NS = 100_000_000
-#: What is left of the greatest lag after one period: half of it after a second.
-_LAG_DECAY = 0.933
+_PERIOD_NS = int(PERIOD_S * 1e9)
 
 
 class Beats:
@@ -33,10 +32,8 @@ class Beats:
         self._pulse = pulse
         self._noting = noting
         self._control = control
-        self._lag_ns = 0
-        self._due_s = 0.0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._count_tasks: Callable[[], int] = lambda: 0
+        self._loop_beat = LoopBeat(pulse)
+        self.reporter = Reporter(pulse)
 
     def start_thread(self, crash: "Callable[[BaseException], None]") -> None:
         """Start the plain thread; should it ever fail, ``crash`` ends the process: a beat that nobody beats lies."""
@@ -49,22 +46,10 @@ class Beats:
 
         threading.Thread(target=run, name="holdfast.beat", daemon=True).start()
 
-    def start_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin the loop's beat with its next turn."""
-        self._loop = loop
-        self._count_tasks = task_counter(loop)
-        self._due_s = loop.time()
-        loop.call_soon(self._loop_beat)
-
-    def _loop_beat(self) -> None:
-        loop = self._loop
-        assert loop is not None  # noqa: S101 -- start_loop has set it
-        now_s = loop.time()
-        late_ns = int((now_s - self._due_s) * 1e9)
-        self._lag_ns = max(late_ns, int(self._lag_ns * _LAG_DECAY))
-        self._pulse.loop_beat(monotonic_ns(), self._lag_ns, self._count_tasks())
-        self._due_s = now_s + PERIOD_S
-        loop.call_at(self._due_s, self._loop_beat)
+    def start_loop(self, loop: "asyncio.AbstractEventLoop") -> None:
+        """Begin the loop's beat with its next turn; called in the thread that serves."""
+        self.reporter.serving_thread = threading.get_ident()
+        self._loop_beat.begin(loop)
 
     def _beat_for_ever(self) -> None:
         due_ns = monotonic_ns()
@@ -77,13 +62,15 @@ class Beats:
 
     def _thread_beat(self, now_ns: int) -> None:
         calls = tuple(RECORDER.calls)
+        threads = threading.active_count()
         self._pulse.thread_beat(
             now_ns,
-            threading.active_count(),
-            len(calls),
-            RECORDER.work_done,
+            threads,
+            len(calls) + TABLE.in_flight,
+            RECORDER.work_done + TABLE.web_done,
             RECORDER.overdue_since_ns(now_ns),
         )
+        self.reporter.beat(now_ns, threads)
         running = self._noting.running
         if running is None:
             # Nobody's code on the loop: whoever has been busy longest, in a thread, is named.
@@ -92,23 +79,3 @@ class Beats:
             self._noting.thread_runs(oldest.instance if oldest is not None else None)
         elif now_ns < running.long_until_ns:
             self._pulse.vouch_for_loop(now_ns)
-
-
-def task_counter(loop: asyncio.AbstractEventLoop) -> "Callable[[], int]":
-    """Return the cheapest way that this Python has to count the tasks of a loop.
-
-    ``asyncio.all_tasks`` builds a list of all of them: right everywhere, but slow just when there is a bomb. The
-    private sets it reads have a length.
-    """
-    tasks = sys.modules["asyncio.tasks"]
-    known = getattr(tasks, "_all_tasks", None)  # 3.11
-    if known is not None:
-        return known.__len__  # type: ignore[no-any-return]
-    scheduled, eager = (
-        getattr(tasks, "_scheduled_tasks", None),
-        getattr(tasks, "_eager_tasks", None),
-    )
-    # 3.14 keeps the tasks of its C implementation in a linked list that has no length.
-    if sys.version_info < (3, 14) and scheduled is not None and eager is not None:
-        return lambda: len(scheduled) + len(eager)
-    return lambda: len(asyncio.all_tasks(loop))

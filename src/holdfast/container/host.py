@@ -14,13 +14,14 @@ import sys
 import threading
 import time
 
+from holdfast.agent import hooks
+from holdfast.agent.pulse import PulseWriter
 from holdfast.container import faults, foreign, stacks
 from holdfast.container.beat import Beats
 from holdfast.container.control import Control
 from holdfast.container.hosted import Hosted
 from holdfast.container.load import Refused
 from holdfast.container.noting import Noting
-from holdfast.container.pulse import PulseWriter
 from holdfast.sdk.lastwords import one_line, report
 from holdfast.sdk.life import remember_tasks
 from holdfast.sdk.logline import write_text
@@ -131,6 +132,14 @@ def _wait_for_go(go: int, pulse: PulseWriter) -> None:
     pulse.note(b"")
 
 
+def _take_census(request: "Answer", reply: "Reply") -> None:
+    from holdfast.agent.growth import growth
+
+    window_s = request.get("window_s")
+    seconds = float(window_s) if isinstance(window_s, (int, float)) else 1.0
+    reply({"ok": True, "census": growth(seconds, trace=bool(request.get("trace", True)))})
+
+
 def _refuse(says: str) -> "NoReturn":
     _leave(MISCONFIGURED, says)
 
@@ -158,6 +167,9 @@ class Host:
         remember_tasks(self._loop)
         self._control = Control(self._answer)
         self._beats = Beats(pulse, self._noting, self._control)
+        os.register_at_fork(after_in_child=pulse.go_private)
+        if plan.get("agent", True) and os.environ.get("HOLDFAST_AGENT") != "0":
+            hooks.install(self._beats.reporter)
         self._dying = threading.Lock()
         self._orders: set[asyncio.Task[None]] = set()
         self._components = {
@@ -279,6 +291,9 @@ class Host:
             reply({"ok": True, "metrics": read})
         elif do == "stacks":
             reply({"ok": True, "stacks": stacks.text(self._loop)})
+        elif do == "census":
+            # It takes a while, and the beat must not wait for it.
+            threading.Thread(target=_take_census, args=(request, reply), daemon=True).start()
         elif do in ("start", "stop", "restart"):
             hosted = self._named(request, reply)
             if hosted is not None:
@@ -286,7 +301,7 @@ class Host:
         elif do == "fault":
             self._inject(request, reply)
         else:
-            says = f"unknown request {do!r}; known: components, metrics, start, stop, restart, stacks, fault"
+            says = f"unknown request {do!r}; known: components, metrics, start, stop, restart, stacks, census, fault"
             reply({"ok": False, "error": says})
 
     def _named(self, request: "Answer", reply: "Reply") -> "Hosted | None":

@@ -14,7 +14,7 @@ from holdfast.sdk.recorder import CURRENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from holdfast.container.pulse import PulseWriter
+    from holdfast.agent.pulse import PulseWriter
     from holdfast.sdk.instance import Instance
 
 

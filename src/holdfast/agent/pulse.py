@@ -15,8 +15,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: Bytes of a text of creation sites at most.
+SITES_ROOM = wire.SITES_HALF - wire.SITES_HEAD.size
+
 _I64 = wire.I64
 _LOOP = Struct("<qq")  # lag, tasks
+_LOOP_MORE = Struct("<qq")  # late_ticks, cpu_ns
+_MADE = Struct("<qqqq")  # tasks_created, threads_created, greenlets, latency_sum
+_COUNTS = Struct("<qqq")
 _THREAD = Struct("<qqqq")  # threads, in_flight, work_done, oldest_call_ns
 
 
@@ -30,8 +36,16 @@ class PulseWriter:
         OSError: No room, no directory, no permission.
     """
 
-    def __init__(self, path: str, pid: int, start: int) -> None:
+    def __init__(self, path: str, pid: int, start: int, taken: mmap | None = None) -> None:
         self._path = path
+        self._events: Iterator[int] = count()
+        self._has_last_words = False
+        self._sites = 0
+        self._memory: mmap | bytearray
+        if taken is not None:
+            self._memory = taken
+            self._take_over(pid)
+            return
         new = path + ".new"
         descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
@@ -39,10 +53,9 @@ class PulseWriter:
             self._memory = mmap(descriptor, wire.SIZE)
         finally:
             os.close(descriptor)
-        self._events: Iterator[int] = count()
-        self._has_last_words = False
         _I64.pack_into(self._memory, wire.PID, pid)
         _I64.pack_into(self._memory, wire.START, start)
+        _I64.pack_into(self._memory, wire.GREENLETS, -1)
         self._memory[: len(wire.MAGIC)] = wire.MAGIC
         self._keep_last_life(path)
         os.rename(new, path)
@@ -58,14 +71,44 @@ class PulseWriter:
         _THREAD.pack_into(self._memory, wire.THREADS, threads, in_flight, work_done, oldest_call_ns)
         _I64.pack_into(self._memory, wire.THREAD_BEAT, now_ns)
 
-    def loop_beat(self, now_ns: int, lag_ns: int, tasks: int) -> None:
+    def loop_beat(self, now_ns: int, lag_ns: int, tasks: int, late_ticks: int, cpu_ns: int) -> None:  # fmt: skip
         """Write what the serving loop knows."""
         _LOOP.pack_into(self._memory, wire.LAG, lag_ns, tasks)
+        _LOOP_MORE.pack_into(self._memory, wire.LATE_TICKS, late_ticks, cpu_ns)
         _I64.pack_into(self._memory, wire.LOOP_BEAT, now_ns)
 
     def vouch_for_loop(self, now_ns: int) -> None:
         """Beat for a loop that is blocked by something that was declared long."""
         _I64.pack_into(self._memory, wire.LOOP_BEAT, now_ns)
+
+    def loop_beat_age_ns(self, now_ns: int) -> int:
+        """Return how long ago the serving loop has beaten; 0 when it never has."""
+        beat_ns = int(_I64.unpack_from(self._memory, wire.LOOP_BEAT)[0])
+        return now_ns - beat_ns if beat_ns else 0
+
+    def made(self, tasks: int, threads: int, greenlets: int, latency_sum_ns: int) -> None:
+        """Write how many of each were created since the start (greenlets: that are there, -1 for none)."""
+        _MADE.pack_into(self._memory, wire.TASKS_CREATED, tasks, threads, greenlets, latency_sum_ns)
+
+    def route(self, row: int, name: bytes, done: int, latency_ns: int, cpu_ns: int) -> None:
+        """Write a row of the table of routes; the name last, so that a row with a name has values."""
+        at = wire.ROUTES_OFFSET + row * wire.ROUTE.size
+        _COUNTS.pack_into(self._memory, at + wire.ROUTE_NAME_BYTES, done, latency_ns, cpu_ns)
+        self._memory[at : at + wire.ROUTE_NAME_BYTES] = name.ljust(wire.ROUTE_NAME_BYTES, b"\0")
+
+    def sites(self, text: bytes) -> None:
+        """Write where things were created, into the older half; at most ``SITES_ROOM`` bytes."""
+        self._sites = number = self._sites + 1
+        at = wire.SITES_OFFSET + number % 2 * wire.SITES_HALF
+        # Not valid while it is written: killed right here, the other half counts.
+        wire.SITES_HEAD.pack_into(self._memory, at, 0, 0)
+        begin = at + wire.SITES_HEAD.size
+        self._memory[begin : begin + len(text)] = text
+        wire.SITES_HEAD.pack_into(self._memory, at, number, len(text))
+
+    def go_private(self) -> None:
+        """Write for nobody from now on: this process is a copy (fork), and the pulse is its parent's."""
+        self._memory = bytearray(wire.SIZE)
 
     def set_ready(self) -> None:
         """Say that every component has started."""
@@ -94,6 +137,14 @@ class PulseWriter:
         self._memory[at : at + wire.EVENT_BYTES] = wire.encode_event(now_ns, text)
         _I64.pack_into(self._memory, wire.EVENTS_AT, number + 1)
 
+    def _take_over(self, pid: int) -> None:
+        memory = self._memory
+        self._events = count(_I64.unpack_from(memory, wire.EVENTS_AT)[0])
+        memory[wire.SITES_OFFSET :] = bytes(wire.SIZE - wire.SITES_OFFSET)
+        memory[wire.ROUTES_OFFSET : wire.HEAD_AND_ROUTES] = bytes(wire.ROUTES * wire.ROUTE.size)
+        self.made(0, 0, -1, 0)
+        _I64.pack_into(memory, wire.PID, pid)
+
     @staticmethod
     def _keep_last_life(path: str) -> None:
         """Keep the pulse of the life before as PATH.last: it may be evidence that nobody has read yet."""
@@ -107,3 +158,24 @@ class PulseWriter:
             os.rename(between, path + ".last")
         except FileNotFoundError:
             return  # the first life
+
+
+def of_guest(path: str, pid: int, start: int) -> PulseWriter | None:
+    """Return the pulse of this life of a guest, or None when another living process of it has one.
+
+    A guest may be a shell that runs several programs: the first Python among them keeps the pulse until it dies, and the next one
+    goes on in the same file, which the watchdog has open.
+
+    Raises:
+        OSError: As for a pulse of one's own.
+    """
+    try:
+        with open(path, "r+b", buffering=0) as file:
+            found = wire.decode(file.read(wire.HEAD))
+            if found is None or found.start != start:
+                return PulseWriter(path, pid, start)
+            if found.pid != pid and os.path.exists(f"/proc/{found.pid}"):
+                return None
+            return PulseWriter(path, pid, start, mmap(file.fileno(), wire.SIZE))
+    except FileNotFoundError:
+        return PulseWriter(path, pid, start)

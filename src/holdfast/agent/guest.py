@@ -1,0 +1,134 @@
+"""The agent of an unmodified Python program: two beats and the counts, and the program notices nothing.
+
+A bare thread (``_thread``: it is in no list of the program's threads) beats and writes. The serving loop is the asyncio loop that runs in the main
+thread, or else the first one that runs anywhere: it is noticed where asyncio itself notes which loop runs. While there is none, the plain thread
+vouches for it: a program without a loop has only one beat. A copy (fork) of the program writes nothing any more.
+"""
+
+import os
+import sys
+from _thread import get_ident, start_new_thread
+from time import monotonic_ns, sleep
+
+from holdfast.agent import asking, hooks
+from holdfast.agent.imports import after_import, tell
+from holdfast.agent.pulse import PulseWriter, of_guest
+from holdfast.agent.report import Reporter
+from holdfast.agent.routes import TABLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from holdfast.agent.loopbeat import LoopBeat
+
+_PERIOD_S = 0.1
+
+
+class Guest:
+    """The agent of this process."""
+
+    def __init__(self, pulse: PulseWriter) -> None:
+        self._pulse = pulse
+        self._reporter = Reporter(pulse)
+        self._main = get_ident()
+        self._beat: LoopBeat | None = None
+        self._loop: Any = None
+        self._loop_thread = 0
+
+    def start(self) -> None:
+        """Begin to beat and to count."""
+        os.register_at_fork(after_in_child=self._is_a_copy)
+        after_import("asyncio.base_events", self._hook_loops)
+        hooks.install(self._reporter)
+        start_new_thread(self._beat_for_ever, ())
+
+    def _is_a_copy(self) -> None:
+        self._pulse.go_private()
+
+    # -- the loop ----------------------------------------------------------------------------------
+
+    def _hook_loops(self, _: "Any") -> None:
+        events = sys.modules["asyncio.events"]
+        original: Any = events._set_running_loop  # type: ignore[attr-defined,unused-ignore]  # noqa: SLF001 -- every loop calls it, uvloop as well
+
+        def _set_running_loop(loop: "Any") -> None:
+            original(loop)
+            if loop is not None:
+                self._runs(loop)
+            elif get_ident() == self._loop_thread:
+                self._rests()
+
+        events._set_running_loop = _set_running_loop  # type: ignore[attr-defined,unused-ignore]  # noqa: SLF001
+        package: Any = sys.modules.get("asyncio")
+        if package is not None and hasattr(package, "_set_running_loop"):
+            package._set_running_loop = _set_running_loop  # noqa: SLF001
+        after_import(
+            "asyncio", lambda module: setattr(module, "_set_running_loop", _set_running_loop)
+        )
+
+    def _runs(self, loop: "Any") -> None:
+        thread = get_ident()
+        if self._loop is not None and (thread != self._main or self._loop_thread == self._main):
+            return  # another one serves
+        from holdfast.agent.loopbeat import LoopBeat
+
+        if self._beat is None:
+            self._beat = LoopBeat(self._pulse)
+        self._beat.rest()
+        self._loop, self._loop_thread = loop, thread
+        self._pulse.vouch_for_loop(monotonic_ns())
+        self._reporter.serving_thread = thread
+        try:
+            self._beat.begin(loop)
+        except Exception as error:  # noqa: BLE001 -- a loop of another make: the plain thread vouches for it
+            tell(f"cannot beat in {type(loop).__name__} ({error})")
+            self._rests()
+
+    def _rests(self) -> None:
+        self._loop, self._loop_thread = None, 0
+        self._reporter.serving_thread = 0
+        if self._beat is not None:
+            self._beat.rest()
+
+    # -- the plain thread --------------------------------------------------------------------------
+
+    def _beat_for_ever(self) -> None:
+        # What the modules of the program have replaced by then (gevent does) is not called here.
+        wait, now, count, table = sleep, monotonic_ns, self._threads, TABLE
+        done_before = 0
+        while True:
+            try:
+                now_ns = now()
+                threads = count()
+                self._pulse.thread_beat(now_ns, threads, table.in_flight, table.web_done, 0)
+                if self._loop is None:
+                    self._pulse.vouch_for_loop(now_ns)
+                self._reporter.beat(now_ns, threads)
+            except Exception as error:  # noqa: BLE001 -- said once; a beat that stops would look like a hang
+                if not done_before:
+                    done_before = 1
+                    tell(f"cannot report ({type(error).__name__}: {error})")
+            wait(_PERIOD_S)
+
+    @staticmethod
+    def _threads() -> int:
+        threading = sys.modules.get("threading")
+        active = getattr(threading, "_active", None)
+        return len(active) if active is not None else 1
+
+
+def start() -> None:
+    """Start the agent that the environment asks for; a program is never kept from running."""
+    path = os.environ.get("HOLDFAST_PULSE", "")
+    number = os.environ.get("HOLDFAST_START", "0")
+    if not path or os.environ.get("HOLDFAST_AGENT") == "0" or not number.isdecimal():
+        return
+    try:
+        pulse = of_guest(path, os.getpid(), int(number))
+    except OSError as error:
+        tell(f"no pulse at {path}: {error.strerror}")
+        return
+    if pulse is not None:
+        Guest(pulse).start()
+        asking.listen()

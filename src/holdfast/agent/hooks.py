@@ -1,0 +1,30 @@
+"""Which hooks does a process get, and when? Nothing is imported that the program does not import itself."""
+
+from holdfast.agent import greenlets, tasks, threads, web
+from holdfast.agent.imports import after_import
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from holdfast.agent.report import Reporter
+
+
+def install(reporter: "Reporter") -> None:
+    """Count tasks, threads, greenlets and requests of this process from now on."""
+
+    def gevent(module: "Any") -> None:
+        greenlets.install_gevent(module)
+        reporter.uses_greenlets = True
+
+    def eventlet(module: "Any") -> None:
+        greenlets.install_eventlet(module)
+        reporter.uses_greenlets = True
+
+    after_import("threading", threads.install)
+    after_import("concurrent.futures.thread", threads.install_executor)
+    after_import("asyncio.base_events", lambda module: tasks.install(module.BaseEventLoop))
+    after_import("uvloop", lambda module: tasks.install(module.Loop))
+    after_import("gevent.greenlet", gevent)
+    after_import("eventlet.greenthread", eventlet)
+    web.install()

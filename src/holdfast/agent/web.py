@@ -1,0 +1,237 @@
+"""Requests of the web servers and frameworks that people use are counted by themselves: how many, how long, on which route.
+
+Each is told of where it takes the application in, when its module is imported; nothing is imported here. Costs about a microsecond a
+request (bench/agent.py). A WSGI answer counts until the application returns, not until its last byte is sent.
+"""
+
+from time import perf_counter_ns, thread_time_ns
+
+from holdfast.agent.imports import after_import
+from holdfast.agent.routes import TABLE, Route, finish, measured, name_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Application = Callable[..., Any]
+
+#: Paths whose route is remembered; beyond it, all are forgotten and found again.
+_MOST_PATHS = 1024
+
+
+def install() -> None:
+    """Wait for the servers."""
+    for name, then in (
+        ("uvicorn.config", _uvicorn),
+        ("hypercorn.app_wrappers", _hypercorn),
+        ("aiohttp.web_app", _aiohttp),
+        ("tornado.web", _tornado),
+        ("wsgiref.simple_server", _wsgiref),
+        ("werkzeug.serving", _werkzeug),
+        ("waitress.server", _waitress),
+        ("gunicorn.app.base", _gunicorn),
+        ("cheroot.wsgi", _cheroot),
+    ):
+        after_import(name, then)
+
+
+# -- applications ------------------------------------------------------------------------------------
+
+
+class Asgi:
+    """An ASGI application that is counted; everything else is the application's own."""
+
+    def __init__(self, app: "Application") -> None:
+        self.holdfast_app = app
+        self._paths: dict[tuple[str, str], Route] = {}
+
+    def __getattr__(self, name: str) -> "Any":
+        return getattr(self.holdfast_app, name)
+
+    async def __call__(self, scope: "Any", receive: "Any", send: "Any") -> "Any":
+        """Serve one scope."""
+        if scope["type"] != "http":
+            return await self.holdfast_app(scope, receive, send)
+        table = TABLE
+        table.in_flight += 1
+        cpu, every = None, 1
+        began = perf_counter_ns()
+        try:
+            if table.is_measured():
+                cpu, every = [0], table.every
+                return await measured(self.holdfast_app(scope, receive, send), cpu)
+            return await self.holdfast_app(scope, receive, send)
+        finally:
+            table.in_flight -= 1
+            table.web_done += 1
+            route = self._paths.get((scope["method"], scope["path"]))
+            if route is None:
+                route = self._found(scope)
+            finish(route, began, cpu[0] * every if cpu else 0)
+
+    def _found(self, scope: "Any") -> Route:
+        # FastAPI and others leave the route that matched; it knows its pattern.
+        pattern = getattr(scope.get("route"), "path", None)
+        method, path = scope["method"], scope["path"]
+        name = f"{method} {pattern}" if isinstance(pattern, str) else name_of(method, path)
+        if len(self._paths) >= _MOST_PATHS:
+            self._paths.clear()
+        route = self._paths[method, path] = TABLE.route(name)
+        return route
+
+
+class Wsgi:
+    """A WSGI application that is counted."""
+
+    def __init__(self, app: "Application") -> None:
+        self.holdfast_app = app
+        self._paths: dict[tuple[str, str], Route] = {}
+
+    def __getattr__(self, name: str) -> "Any":
+        return getattr(self.holdfast_app, name)
+
+    def __call__(self, environ: "Any", start_response: "Any") -> "Any":
+        """Serve one request."""
+        TABLE.in_flight += 1
+        cpu_began = thread_time_ns() if TABLE.is_measured() else 0
+        every = TABLE.every
+        began = perf_counter_ns()
+        try:
+            return self.holdfast_app(environ, start_response)
+        finally:
+            TABLE.in_flight -= 1
+            TABLE.web_done += 1
+            key = (environ.get("REQUEST_METHOD", "?"), environ.get("PATH_INFO", "?"))
+            route = self._paths.get(key)
+            if route is None:
+                if len(self._paths) >= _MOST_PATHS:
+                    self._paths.clear()
+                route = self._paths[key] = TABLE.route(name_of(*key))
+            finish(route, began, (thread_time_ns() - cpu_began) * every if cpu_began else 0)
+
+
+def asgi(app: "Any") -> "Any":
+    """Return the application, counted once."""
+    return app if isinstance(app, Asgi) or not callable(app) else Asgi(app)
+
+
+def wsgi(app: "Any") -> "Any":
+    """Return the application, counted once."""
+    return app if isinstance(app, Wsgi) or not callable(app) else Wsgi(app)
+
+
+# -- where they are taken in -------------------------------------------------------------------------
+
+
+def _uvicorn(module: "Any") -> None:
+    config = module.Config
+    load = config.load
+
+    def load_and_count(self: "Any") -> None:
+        load(self)
+        self.loaded_app = asgi(self.loaded_app)
+
+    config.load = load_and_count
+
+
+def _hypercorn(module: "Any") -> None:
+    _wrap_argument(module.ASGIWrapper, "app", asgi)
+    _wrap_argument(module.WSGIWrapper, "app", wsgi)
+
+
+def _wsgiref(module: "Any") -> None:
+    server = module.WSGIServer
+    set_app = server.set_app
+    server.set_app = lambda self, application: set_app(self, wsgi(application))
+
+
+def _werkzeug(module: "Any") -> None:
+    _wrap_argument(module.BaseWSGIServer, "app", wsgi)
+
+
+def _waitress(module: "Any") -> None:
+    _wrap_argument(module.BaseWSGIServer, "application", wsgi)
+
+
+def _cheroot(module: "Any") -> None:
+    _wrap_argument(module.Server, "wsgi_app", wsgi)
+
+
+def _gunicorn(module: "Any") -> None:
+    base = module.BaseApplication
+    original = base.wsgi
+
+    def counted(self: "Any") -> "Any":
+        app = original(self)
+        # uvicorn's worker takes the same attribute for an ASGI application and counts by itself.
+        return app if "uvicorn" in str(self.cfg.worker_class_str) else wsgi(app)
+
+    base.wsgi = counted
+
+
+def _wrap_argument(owner: "Any", attribute: str, wrap: "Callable[[Any], Any]") -> None:
+    """Have an attribute that ``__init__`` sets wrapped."""
+    begin = owner.__init__
+
+    def __init__(self: "Any", *args: "Any", **kwargs: "Any") -> None:  # noqa: N807
+        begin(self, *args, **kwargs)
+        setattr(self, attribute, wrap(getattr(self, attribute)))
+
+    owner.__init__ = __init__
+
+
+def _aiohttp(module: "Any") -> None:
+    application = module.Application
+    handle = application._handle  # noqa: SLF001 -- what every request passes
+    rows: dict[Any, Route] = {}
+
+    async def counted(self: "Any", request: "Any") -> "Any":
+        table = TABLE
+        table.in_flight += 1
+        cpu, every = None, 1
+        began = perf_counter_ns()
+        try:
+            if table.is_measured():
+                cpu, every = [0], table.every
+                return await measured(handle(self, request), cpu)
+            return await handle(self, request)
+        finally:
+            table.in_flight -= 1
+            table.web_done += 1
+            match = request._match_info  # noqa: SLF001 -- its property raises while there is none
+            resource = match.route.resource if match is not None else None
+            key = (request.method, resource)
+            route = rows.get(key)
+            if route is None:
+                route = rows[key] = TABLE.route(f"{request.method} {_canonical(resource)}")
+            finish(route, began, cpu[0] * every if cpu else 0)
+
+    application._handle = counted  # noqa: SLF001
+
+
+def _canonical(resource: "Any") -> str:
+    return str(getattr(resource, "canonical", "(no route)"))
+
+
+def _tornado(module: "Any") -> None:
+    handler = module.RequestHandler
+    execute = handler._execute  # noqa: SLF001 -- what every request passes
+
+    async def counted(self: "Any", *args: "Any", **kwargs: "Any") -> "Any":
+        table = TABLE
+        table.in_flight += 1
+        cpu, every = None, 1
+        began = perf_counter_ns()
+        try:
+            if table.is_measured():
+                cpu, every = [0], table.every
+                return await measured(execute(self, *args, **kwargs), cpu)
+            return await execute(self, *args, **kwargs)
+        finally:
+            table.in_flight -= 1
+            table.web_done += 1
+            route = TABLE.route(f"{self.request.method} {type(self).__name__}")
+            finish(route, began, cpu[0] * every if cpu else 0)
+
+    handler._execute = counted  # noqa: SLF001
