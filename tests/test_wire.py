@@ -100,9 +100,9 @@ def test_beats_and_pulses_are_read_as_they_were_written() -> None:
 
 
 def test_samples_come_back_oldest_first() -> None:
-    ring = b"".join(sample.RECORD.pack(n, 1, *[0] * 14) for n in (3, 1, 2)) + bytes(
-        sample.RECORD.size
-    )
+    ring = b"".join(
+        sample.RECORD.pack(n, 1, *[0] * (len(sample.FIELDS) - 2)) for n in (3, 1, 2)
+    ) + bytes(sample.RECORD.size)
 
     assert [s["number"] for s in sample.decode(ring)] == [1, 2, 3]
 

@@ -233,5 +233,7 @@ class FakeNode:
                 "cpu_ns": int(number * cpu_share * 1e9),
             }
             at = number % sample.SLOTS * sample.RECORD.size
-            data[at : at + sample.RECORD.size] = sample.RECORD.pack(*values.values())
+            data[at : at + sample.RECORD.size] = sample.RECORD.pack(
+                *values.values(), *[0] * (len(sample.FIELDS) - len(values))
+            )
         Path(self.run_dir, layout.SAMPLES, name).write_bytes(data)

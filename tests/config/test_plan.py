@@ -7,9 +7,12 @@ import sys
 import time
 from typing import Any
 
+import pytest
+
 import holdfast
 from config.desk import Desk
 from holdfast.config.load import load_plan
+from holdfast.core.detect import thresholds
 from holdfast.wire.jsonlite import dumps, loads
 
 
@@ -24,7 +27,7 @@ def test_three_lines_make_a_whole_plan(desk: Desk) -> None:
     assert plan["groups"] == []
     assert plan["watch"] == {
         "evidence_budget_s": 2.0, "sample_s": 1.0, "disk_min_share": 0.05, "verify_s": 10.0, "house_timeout_s": 5.0,
-        "objectives": {},
+        "objectives": {}, "detect": thresholds.BOX, "shed": [],
     }  # fmt: skip
     assert plan["house_log"]["directory"] == f"{desk.directory}/.holdfast/logs/holdfast"
     workers: list[Any] = list(plan["workers"])
@@ -57,6 +60,7 @@ def test_three_lines_make_a_whole_plan(desk: Desk) -> None:
         "listen": [],
         "components": [],
         "faulthandler": False,
+        "detect": thresholds.WORKER,
     }]  # fmt: skip
     assert loads(dumps(plan)) == plan
 
@@ -323,3 +327,27 @@ def test_a_thousand_workers_take_no_time(desk: Desk) -> None:
 
     assert count == 1000
     assert min(times) < 0.4 * float(os.environ.get("HOLDFAST_SLOWNESS", "1"))
+
+
+def test_detectors_are_adjusted_one_by_one_and_switched_off(desk: Desk) -> None:
+    """A worker that fans out to thousands of tasks is no bomb; what else there is stays as it was."""
+    text = (
+        '[node]\ndetect = { clock_jump = false }\nshed = ["w"]\n'
+        "[defaults.worker]\ndetect = { slow = 3 }\n"
+        '[worker.w]\ncommand = ["sleep", "9"]\ndetect = { task_bomb = 20_000, loop_lag = false, warm_up = "5m" }\n'
+    )
+    plan = desk.plan(text)
+
+    changed = {"slow": 3.0, "task_bomb": 20000.0, "loop_lag": 0.0, "warm_up": 300.0}
+    assert plan["workers"][0]["detect"] == {**thresholds.WORKER, **changed}
+    assert plan["watch"]["detect"] == {**thresholds.BOX, "clock_jump": 0.0}
+    assert plan["watch"]["shed"] == ["w"]
+
+
+@pytest.mark.parametrize("value", ["true", '"soon"', "-1"])
+def test_a_threshold_is_a_number_or_false(desk: Desk, value: str) -> None:
+    found = desk.problem(
+        f'[worker.w]\ncommand = ["sleep", "9"]\ndetect = {{ loop_lag = {value} }}\n'
+    )
+
+    assert "worker.w.detect.loop_lag" in found

@@ -59,7 +59,7 @@ def test_an_unknown_key_comes_with_what_is_valid(desk: Desk) -> None:
 
     assert found[0] == "holdfast.toml:3 worker.w.memory-max: there is no such key"
     assert found[1] == '  Did you mean "memory_max"?'
-    assert found[2].startswith("  valid here: after, autostart, command,")
+    assert found[2].startswith("  valid here: after, agent, autostart, command,")
     assert all(len(line) <= 104 for line in found)
 
 

@@ -645,6 +645,8 @@ def test_garbled_files_of_all_kinds_do_not_stop_it(house: Any, plan_of: Any, wai
     (house.run_dir / layout.pulse("api")).write_bytes(b"HFPULSE1")
     (house.run_dir / layout.SAMPLES / "api").write_bytes(b"\x01" * 77)
     dog = house.watchdog()
+    # It beats before it has read anything: a plan that is garbled at once would be all it ever saw.
+    wait_for((house.run_dir / layout.ORDERS / "exit-7.done").exists)
     house.start("api")
     seq = house.exit("api")
     house.plan(plan_of("api"))

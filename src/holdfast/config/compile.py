@@ -95,10 +95,23 @@ class _Compiler:
                 "verify_s": given["verify"],
                 "house_timeout_s": given["house_timeout"],
                 "objectives": given.get("objectives", {}),
+                "detect": {
+                    name: float(value)
+                    for name, value in d.DETECT_NODE.filled(given.get("detect", {})).items()
+                },
+                "shed": self._shed(given.get("shed", [])),
             },
             "house_log": self._log_policy(given.get("log", {}), layout.HOUSE_LOG, config.node),
         }
         return plan if self.problems else with_digest(plan)
+
+    def _shed(self, names: list[str]) -> list[str]:
+        for at, name in enumerate(names):
+            if name not in self.config.workers:
+                where = self.config.node.where.at("shed").at(at)
+                says = f'there is no worker "{name}"'
+                self.problems.add(where, says, *self._meant(name, self.config.workers, "worker"))
+        return names
 
     # -- names and order ---------------------------------------------------------------------------
 
@@ -311,7 +324,10 @@ class _Compiler:
             "listen": listen,
             "components": components,
             "faulthandler": faulthandler,
+            "detect": job.detect(),
         }
+        if job.has_agent != job.is_container:
+            plan["agent"] = job.has_agent
         if router is not None:
             plan["router"] = router
         elif len(components) > 1:

@@ -24,6 +24,7 @@ from holdfast.config.kinds import (
     NameText,
     Number,
     Off,
+    OrOff,
     PathText,
     ServiceAddress,
     Signal,
@@ -123,6 +124,41 @@ LOG = Table(
         default_words="STATE/logs/WORKER", also=("dir", "path", "folder"), example='"/var/log/crawler"'),
 )  # fmt: skip
 
+DETECT = Table(
+    "detectors",
+    "From where on something is flagged; `false` switches a detector off. Every key is the name of a flag, but `freeze` and `warm_up`.",
+    Key("freeze", OrOff(Duration()), "A pulse that is silent for so long is written up; the remedy waits for heartbeat.timeout.",
+        default="1s", example='"2s"'),
+    Key("loop_lag", OrOff(Duration()), "The event loop comes this late, three times within three seconds.", default="250ms",
+        example='"500ms"'),
+    Key("slow", OrOff(Number(1.1, 1000)), "A unit of work costs so many times the processor time that it used to.", default=2.0,
+        example="3"),
+    Key("pegged", OrOff(Duration()), "A busy processor, calls under way, and none ends for so long.", default="5s", example='"10s"'),
+    Key("task_bomb", OrOff(Number(10, 1e7)), "So many asyncio tasks, and ten times what is usual.", default=1000, example="5000"),
+    Key("thread_bomb", OrOff(Number(4, 1e6)), "So many threads, and three times what is usual.", default=200, example="500"),
+    Key("child_bomb", OrOff(Number(4, 1e6)), "So many processes below it, and five times what is usual.", default=100, example="400"),
+    Key("fd_leak", OrOff(Number(0.05, 1)), "This share of the files that it may have open; steady growth is flagged long before.",
+        default=0.8, example="0.9"),
+    Key("memory_leak", OrOff(Duration()), "Memory lasts no longer than this until the limit (of the worker, or of the machine); "
+        "steady growth is flagged long before.", default="30s", example='"60s"'),
+    Key("odd_one_out", OrOff(Number(2, 1000)), "So many robust standard deviations above the workers that do the same.", default=4.0,
+        example="6"),
+    Key("log_storm", OrOff(Size()), "So many bytes of log a second, and thirty times what is usual.", default="1MB", example='"10MB"'),
+    Key("log_silence", OrOff(Duration()), "No line for so long, and ten times its longest pause, while it works as before.",
+        default="2m", example='"10m"'),
+    Key("warm_up", Duration(zero=True), "After it is ready, so long no steady growth is a leak.", default="30s", example='"5m"'),
+)  # fmt: skip
+
+DETECT_NODE = Table(
+    "detectors of the machine",
+    "From where on something is flagged; `false` switches a detector off.",
+    Key("disk_filling", OrOff(Duration()), "The disk of the state directory is full within so long.", default="10m", example='"1h"'),
+    Key("inodes_low", OrOff(Number(0, 1)), "A smaller share of its inodes is free.", default=0.05, example="0.02"),
+    Key("memory_pressure", OrOff(Number(0, 1)), "A smaller share of the memory is available, or it will be gone within half a minute.",
+        default=0.05, example="0.1"),
+    Key("clock_jump", OrOff(Duration()), "The clock is set by more than this.", default="1s", example='"10s"'),
+)  # fmt: skip
+
 LISTENER = Table(
     "listener",
     "A listening socket that outlives the worker.",
@@ -165,6 +201,8 @@ _SHARED_KEYS = (
     Key("heartbeat", Either(Short(Choice("pulse", "notify")), _OFF_READY, HEARTBEAT),
         "How Holdfast learns that it still serves.", default_words='"pulse" for a container, false for a guest',
         also=("healthcheck", "health", "liveness", "watchdog", "liveness_probe"), example='{ http = "http://127.0.0.1:8080/", period = "2s" }'),
+    Key("detect", DETECT, "From where on its detectors flag something.", also=("detectors", "alerts", "thresholds"),
+        example='{ task_bomb = 5000, slow = false }'),
     Key("stop", STOP, "How it is asked to end.", also=("shutdown", "kill"), example='{ signal = "INT", grace = "3s" }'),
     Key("crash_only", Boolean(), "It can be killed at any time without harm: stopping it is SIGKILL.", default=False, example="true"),
     Key("spare", Integer(0, 1), "1: a second process, imported and waiting, takes over within milliseconds.",
@@ -186,6 +224,9 @@ _SHARED_KEYS = (
         only="container", also=("path", "sys_path"), example='["src"]'),
     Key("faulthandler", Boolean(), "A Python program: a crash leaves its stacks (PYTHONFAULTHANDLER).",
         default_words="true for containers, and for guests that are Python programs", example="true"),
+    Key("agent", Boolean(), "Inside the process: beats, which line creates tasks and threads, what each route costs. For a guest: a Python program, "
+        "which stays as it is. false for a container: nothing is counted, it only beats.",
+        default_words="true for containers, false for guests", also=("instrument", "apm", "trace"), example="true"),
 )  # fmt: skip
 
 WORKER = Table(
@@ -210,7 +251,7 @@ WORKER = Table(
 
 DEFAULTS_WORKER = Table(
     "defaults of workers",
-    "Keys for every worker that does not set them itself. `restart`, `stop`, `log` and `env` are merged key by key.",
+    "Keys for every worker that does not set them itself. `restart`, `stop`, `log`, `detect` and `env` are merged key by key.",
     *_SHARED_KEYS,
 )
 
@@ -252,6 +293,11 @@ NODE = Table(
     Key("disk_min_share", Number(0, 1), "A flag is raised when less than this share of the state directory's disk is free.",
         default=0.05, example="0.05"),
     Key("verify", Duration(), "A remedy has helped when the symptom stays away this long.", default="10s", example='"10s"'),
+    Key("detect", DETECT_NODE, "From where on the detectors of the machine flag something.", also=("detectors", "alerts"),
+        example='{ disk_filling = "1h" }'),
+    Key("shed", ListOf(NameText(), 'a list of worker names, as ["reports"]'),
+        "Workers that are stopped while the machine is out of memory, and started again when it is well; nobody misses them for a while.",
+        also=("optional", "dispensable"), example='["reports"]'),
     Key("house_timeout", Duration(), "A process of Holdfast whose beat is older is replaced. They beat once a second.",
         default="5s", example='"5s"'),
     Key("objectives", DurationsByName(), "Drills, and the longest recovery that is good enough.", also=("slo", "targets"),

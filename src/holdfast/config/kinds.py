@@ -192,6 +192,28 @@ class Off(Kind):
         return {"const": False}
 
 
+class OrOff(Kind):
+    """A threshold, or ``false``: that detector is off. The plan has 0 for it."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self.words = f"{kind.words}, or false"
+        self.brief = f"{kind.brief or 'number'} or false"
+        self.takes = (*kind.takes, bool)
+
+    def parse(self, value: object) -> float:
+        """Return the threshold."""
+        if value is False or (isinstance(value, Expanded) and value == "false"):
+            return 0.0
+        if value is True:
+            raise self.refuse(value, "leave it out for the default")
+        return float(self._kind.parse(value))
+
+    def schema(self) -> dict[str, Any]:
+        """Return a schema of the threshold, or of false."""
+        return {"anyOf": [{"const": False}, self._kind.schema()]}
+
+
 class Number(Kind):
     """A number within bounds."""
 

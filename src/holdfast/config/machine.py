@@ -34,6 +34,10 @@ class Machine:
         self.container_main = os.path.join(
             os.path.dirname(os.path.abspath(holdfast.__file__)), "container", "__main__.py"
         )
+        #: What is put in front of a guest's PYTHONPATH to bring the agent in.
+        self.agent_boot = os.path.join(
+            os.path.dirname(os.path.abspath(holdfast.__file__)), "agent", "boot"
+        )
         self._programs: dict[tuple[str, str, str], tuple[str, tuple[str, ...]]] = {}
         self._directories: dict[str, bool] = {}
         self._python: dict[str, bool] = {}

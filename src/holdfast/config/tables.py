@@ -260,6 +260,13 @@ class Either(Kind):
         problems.add(where, f"{shown(value)} is not {self.words}")
         return BAD
 
+    def parse(self, value: object) -> Any:
+        """Return what the fitting notation makes of it."""
+        for kind in self._kinds:
+            if kind.fits(value):
+                return kind.parse(value)
+        raise self.refuse(value)
+
     def schema(self) -> dict[str, Any]:
         """Return the alternatives."""
         return {"anyOf": [kind.schema() for kind in self._kinds]}

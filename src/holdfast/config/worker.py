@@ -33,7 +33,7 @@ _LEAST_CONTAINER_BYTES = 16 << 20
 #: sun_path has 108 bytes, one of them for the final NUL.
 _LONGEST_SOCKET_PATH = 107
 #: Defaults of these keys are merged with a worker's own, key by key.
-_MERGED = ("restart", "stop", "log", "env")
+_MERGED = ("restart", "stop", "log", "detect", "env")
 
 
 class Node:
@@ -66,6 +66,11 @@ class Job:
         self.is_container = self._is_container()
         self.given = self._given()
         self.base = entry.where.document.directory
+
+    @property
+    def has_agent(self) -> bool:
+        """Whether Holdfast's agent is in the process."""
+        return bool(self.given.get("agent", self.is_container))
 
     def where(self, key: str) -> Where:
         """Return where a key of this worker stands: in its own table, or among the defaults."""
@@ -182,6 +187,11 @@ class Job:
             if paths:
                 inherited = env.get("PYTHONPATH", self.node.passed_env.get("PYTHONPATH", ""))
                 env["PYTHONPATH"] = ":".join([*paths, *([inherited] if inherited else [])])
+        elif self.has_agent:
+            inherited = env.get("PYTHONPATH", self.node.passed_env.get("PYTHONPATH", ""))
+            env["PYTHONPATH"] = ":".join(
+                [self.machine.agent_boot, *([inherited] if inherited else [])]
+            )
         return env
 
     def user(self, env: dict[str, str]) -> "User | None":
@@ -284,6 +294,11 @@ class Job:
             "healthy_s": full["healthy"],
         }
 
+    def detect(self) -> dict[str, float]:
+        """Return the thresholds of its detectors."""
+        full = d.DETECT.filled(self.given.get("detect", {}))
+        return {name: float(value) for name, value in full.items()}
+
     def stop(self) -> "Stop":
         """Return how it is asked to end."""
         full = d.STOP.filled(self.given.get("stop", {}))
@@ -312,7 +327,8 @@ class Job:
         """Return how its being alive is known."""
         given = self.given.get("heartbeat")
         if given is None:
-            given = {"pulse": True} if self.is_container else {"none": True}
+            has_pulse = self.is_container or self.has_agent
+            given = {"pulse": True} if has_pulse else {"none": True}
         kind, target, argv = self._looked_at("heartbeat", given, d.HEARTBEAT_KINDS, env, directory)
         timeout_s = given.get(
             "timeout", d.HEARTBEAT_TIMEOUT_S.get(kind, d.HEARTBEAT_TIMEOUT_OTHERS_S)
@@ -355,7 +371,9 @@ class Job:
         where = self.where(key).at(kind)
         if kind in ("pulse", "notify"):
             self._check_self_told(key, kind, is_meant=value)
-            return kind, "", []
+            # A guest has a pulse once a Python with the agent runs in it, and is not judged by it before.
+            is_agents = kind == "pulse" and not self.is_container
+            return kind, "agent" if is_agents else "", []
         if kind == "exec":
             return kind, "", [self._program(value[0], where, env, directory), *value[1:]]
         if kind in ("file", "unix"):
@@ -371,9 +389,18 @@ class Job:
         if not is_meant:
             says = f"there is no use in {kind} = false"
             self.problems.add(where.at(kind), says, f"for none at all:  {key} = false")
-        elif kind == "pulse" and not self.is_container:
+        elif (
+            kind == "pulse"
+            and not self.is_container
+            and not (key == "heartbeat" and self.has_agent)
+        ):
             says = "a guest has no pulse: only containers write one"
-            self.problems.add(where, says, f"choose tcp, http, notify, …, or none: {key} = false")
+            hints = [f"choose tcp, http, notify, …, or none: {key} = false"]
+            if key == "heartbeat":
+                hints.append("for a Python program:  agent = true")
+            elif self.has_agent:
+                says = "the agent in a guest knows that it lives, not when it is ready"
+            self.problems.add(where, says, *hints)
 
     def _check_pattern(self, pattern: str, where: Where) -> None:
         try:

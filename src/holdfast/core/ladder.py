@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 # -- phases: what the flag's file says -------------------------------------------------------------
-CLEAR, RAISED, EVIDENCE, REMEDY, VERIFY, GAVE_UP = (
+CLEAR, RAISED, EVIDENCE, SHOWN, REMEDY, VERIFY, GAVE_UP = (
     "clear",
     "raised",
     "evidence",
+    "shown",  # evidence is taken, and it is not (yet) bad enough for a remedy
     "remedy",
     "verify",
     "gave_up",
@@ -27,6 +28,7 @@ CLEAR, RAISED, EVIDENCE, REMEDY, VERIFY, GAVE_UP = (
 
 # -- what one look at the worker says --------------------------------------------------------------
 SICK, WELL = "sick", "well"
+SUSPECT = "suspect"  # the symptom is there: to be written up and shown, but not acted upon
 UNKNOWN = "unknown"  # nothing can be said: not started yet, just restarted, being stopped
 
 # -- events ----------------------------------------------------------------------------------------
@@ -35,6 +37,9 @@ PERSISTS = "persists"  # it has lasted as long as this rung is patient
 CAPTURED_SICK = "captured_sick"  # evidence is taken (or out of time) and the symptom is still there
 CAPTURED_GONE = "captured_gone"  # … and it went away meanwhile: nobody is shot
 CAPTURED_LAST = "captured_last"  # … and there is no remedy for this flag
+CAPTURED_SUSPECT = "captured_suspect"  # … and it is no reason to act yet
+WORSE = "worse"  # what was shown has become a reason to act
+ANEW = "anew"  # what was shown is there in another life, too: that needs evidence of its own
 ACCEPTED = "accepted"  # the keeper took the order, or the life that was sick is over
 WENT = "went"  # the symptom went away before the keeper took the order
 NOT_TAKEN = "not_taken"  # the keeper did not take the order, time after time
@@ -52,6 +57,10 @@ NEXT = {
     (EVIDENCE, CAPTURED_SICK): REMEDY,
     (EVIDENCE, CAPTURED_GONE): RAISED,
     (EVIDENCE, CAPTURED_LAST): GAVE_UP,
+    (EVIDENCE, CAPTURED_SUSPECT): SHOWN,
+    (SHOWN, WORSE): REMEDY,
+    (SHOWN, ANEW): RAISED,
+    (SHOWN, STAYED_AWAY): CLEAR,
     (REMEDY, ACCEPTED): VERIFY,
     (REMEDY, WENT): RAISED,
     (REMEDY, NOT_TAKEN): GAVE_UP,
@@ -60,11 +69,12 @@ NEXT = {
     (VERIFY, DID_NOT_HELP): RAISED,
     (VERIFY, EXHAUSTED): GAVE_UP,
     (GAVE_UP, STAYED_AWAY): CLEAR,
-    **{(phase, RELEASED): CLEAR for phase in (RAISED, EVIDENCE, REMEDY, VERIFY, GAVE_UP)},
+    **{(phase, RELEASED): CLEAR for phase in (RAISED, EVIDENCE, SHOWN, REMEDY, VERIFY, GAVE_UP)},
 }
 
 # -- remedies --------------------------------------------------------------------------------------
 RESTART, RESTART_GROUP = "restart", "group"
+SHED = "shed"  # stop what the plan names as dispensable, until the box is well again
 
 #: Remedies of a flag, first rung first. A flag that is not here is only ever written up and shown.
 RUNGS = {
@@ -72,7 +82,18 @@ RUNGS = {
     "failed_probe": (RESTART, RESTART, RESTART_GROUP),
     "start_failed": (RESTART, RESTART, RESTART_GROUP),
     "memory_over_limit": (RESTART, RESTART),
+    "memory_leak": (RESTART, RESTART),
+    "fd_leak": (RESTART, RESTART),
+    "slow": (RESTART, RESTART),
+    "pegged": (RESTART, RESTART),
+    "task_bomb": (RESTART, RESTART),
+    "thread_bomb": (RESTART, RESTART),
+    "child_bomb": (RESTART,),
+    "memory_pressure": (SHED,),
 }
+#: What comes back slowly has to stay away for longer: as long as it took to show, but not for ever.
+SLOW_TO_SHOW = ("memory_leak", "fd_leak")
+LONGEST_VERIFY_S = 60.0
 
 #: A restart that was accepted has to show (another life) within this, or it did not help.
 ACT_S = 5.0
@@ -143,8 +164,8 @@ class Case:
     """One flag of one worker on its way up the ladder."""
 
     __slots__ = (
-        "accepted", "at_s", "captured", "flag", "given_key", "incident", "judged", "key", "last_try_s", "limit", "n",
-        "phase", "rung", "says", "sick_since_s", "since_unix_s", "tries", "value", "well_since_s", "went", "worker",
+        "accepted", "at_s", "captured", "flag", "given_key", "incident", "is_grave", "judged", "key", "last_try_s", "limit", "n",
+        "phase", "rung", "says", "sick_since_s", "since_unix_s", "took_s", "tries", "value", "well_since_s", "went", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: str, flag: str, now_s: float) -> None:
@@ -168,6 +189,8 @@ class Case:
         self.accepted = False
         self.tries = 0
         self.last_try_s = -1e9
+        self.is_grave = False  #: at the last look it was a reason to act
+        self.took_s = 0.0  #: age of the life at which the symptom showed
         self.sick_since_s: float | None = None
         self.well_since_s: float | None = None
         self.went = False  #: the symptom went away at least once since the remedy
@@ -177,7 +200,7 @@ class Case:
         return {
             "worker": self.worker, "flag": self.flag, "since_unix_s": self.since_unix_s, "value": self.value,
             "limit": self.limit, "says": self.says, "incident": self.incident, "rung": self.rung,
-            "phase": self.phase, "n": self.n, "key": self.key,
+            "phase": self.phase, "n": self.n, "key": self.key, "took_s": round(self.took_s, 1),
         }  # fmt: skip
 
 
@@ -198,12 +221,14 @@ def from_flag(flag: "dict[str, Any]", now_s: float) -> "Case | None":
         case.incident = None if flag["incident"] is None else str(flag["incident"])
         case.n = int(flag.get("n", 0))
         case.key = str(flag.get("key", ""))
+        case.took_s = float(flag.get("took_s", 0.0))
         case.judged = (
             not case.key or case.phase == GAVE_UP or (case.phase == RAISED and case.rung > 0)
         )
     except (KeyError, TypeError, ValueError):
         return None
-    return case if case.phase in (RAISED, EVIDENCE, REMEDY, VERIFY, GAVE_UP) else None
+    known = (RAISED, EVIDENCE, SHOWN, REMEDY, VERIFY, GAVE_UP)
+    return case if case.phase in known else None
 
 
 def may_act(case: Case, cases: "Iterable[Case]") -> bool:
@@ -231,7 +256,7 @@ def step(
     Args:
         case: Changed in place.
         settings: Of this worker and flag.
-        look: ``SICK``, ``WELL`` or ``UNKNOWN``.
+        look: ``SICK``, ``SUSPECT``, ``WELL`` or ``UNKNOWN``.
         n: The life that was looked at; 0 when there is none.
         now_s: Monotonic seconds.
         now_unix_s: For the flag's file and the evidence key.
@@ -272,7 +297,8 @@ def captured(case: Case, key: str, incident: "str | None") -> None:
 
 
 def _remember(case: Case, look: str, now_s: float) -> None:
-    if look == SICK:
+    case.is_grave = look == SICK
+    if look in (SICK, SUSPECT):
         case.well_since_s = None
         if case.sick_since_s is None:
             case.sick_since_s = now_s
@@ -291,15 +317,17 @@ def _event(case: Case, settings: Settings, look: str, n: int, now_s: float, allo
     """Return the event that this look amounts to; empty for none."""
     in_phase_s = now_s - case.at_s
     if case.phase == CLEAR:
-        return SEEN if look == SICK else ""
+        return SEEN if look in (SICK, SUSPECT) else ""
     well_s = now_s - case.well_since_s if case.well_since_s is not None else -1.0
     if case.phase == RAISED:
-        if look == SICK and case.sick_since_s is not None and allowed:
+        if look in (SICK, SUSPECT) and case.sick_since_s is not None and allowed:
             patience_s = settings.patience_s[min(case.rung, len(settings.patience_s) - 1)]
             return PERSISTS if now_s - case.sick_since_s >= patience_s else ""
         return STAYED_AWAY if well_s >= settings.verify_s else ""
     if case.phase == EVIDENCE:
         return _captured(case, settings, look, n, in_phase_s)
+    if case.phase == SHOWN:
+        return _shown(case, settings, look, n, well_s, allowed=allowed)
     if case.phase == REMEDY:
         if case.accepted or (n != case.n and n):
             return ACCEPTED
@@ -318,9 +346,22 @@ def _captured(case: Case, settings: Settings, look: str, n: int, in_phase_s: flo
         return CAPTURED_GONE  # another life: it died meanwhile
     if look == UNKNOWN and in_phase_s < settings.evidence_s + ACT_S:
         return ""  # a watchdog that has just come back has not looked yet
+    if look == SUSPECT:
+        return CAPTURED_SUSPECT
     if look != SICK:
         return CAPTURED_GONE
     return CAPTURED_SICK if settings.rungs else CAPTURED_LAST
+
+
+def _shown(
+    case: Case, settings: Settings, look: str, n: int, well_s: float, *, allowed: bool
+) -> str:
+    if look in (SICK, SUSPECT) and n != case.n:
+        return ANEW
+    # The evidence is there already: what gets worse is acted upon at once.
+    if look == SICK and settings.rungs and allowed:
+        return WORSE
+    return STAYED_AWAY if well_s >= settings.verify_s else ""
 
 
 def _verified(case: Case, settings: Settings, look: str, well_s: float, in_phase_s: float) -> str:
@@ -329,7 +370,7 @@ def _verified(case: Case, settings: Settings, look: str, well_s: float, in_phase
     # Neither well nor sick for long after a restart (it does not come up, or not as far as that
     # it could be judged): that is not a cure.
     if look == SICK or (
-        look == UNKNOWN and in_phase_s >= ACT_S + settings.start_s + settings.verify_s
+        look in (UNKNOWN, SUSPECT) and in_phase_s >= ACT_S + settings.start_s + settings.verify_s
     ):
         if case.rung + 1 >= len(settings.rungs):
             return EXHAUSTED

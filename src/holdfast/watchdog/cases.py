@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from holdfast.watchdog.keeper_line import KeeperLine
     from holdfast.watchdog.orders import Orders
     from holdfast.watchdog.senses import Look
-    from holdfast.watchdog.wards import Roll
+    from holdfast.watchdog.wards import Roll, Ward
 
 NODE = "@node"
 #: Flags that a worker raises about itself and takes back itself: shown, never treated.
 OWN = ("slow_session",)
 #: What kind of incident a flag becomes.
-KINDS = {
+KINDS = {  # a flag that is not here: one of its own name
     "missed_heartbeat": "hang", "failed_probe": "probe", "start_failed": "start",
     "memory_over_limit": "memory", "disk_low": "disk", "crash_loop": "crash_loop",
 }  # fmt: skip
@@ -117,10 +117,12 @@ class Cases:
         case = self._cases.get((worker, flag))
         now_s = time.monotonic()
         if case is None:
-            if look.verdict != ladder.SICK:
+            if look.verdict not in (ladder.SICK, ladder.SUSPECT):
                 return
             case = self._cases[worker, flag] = ladder.Case(worker, flag, now_s)
-        if look.verdict == ladder.SICK:
+            ward = self._roll.by_name.get(worker)
+            case.took_s = max(0.0, now_s - ward.started_s) if ward is not None else 0.0
+        if look.verdict in (ladder.SICK, ladder.SUSPECT):
             case.value, case.limit = look.value, look.limit
             if case.phase in (ladder.CLEAR, ladder.RAISED) or not case.says:
                 case.says = look.says
@@ -142,8 +144,8 @@ class Cases:
     def _sick_otherwise(self, case: ladder.Case) -> bool:
         return any(
             other.worker == case.worker
-            and other.phase == ladder.RAISED
-            and other.sick_since_s is not None
+            and other.phase in (ladder.RAISED, ladder.SHOWN)
+            and other.is_grave
             for other in self._cases.values()
             if other is not case and ladder.RUNGS.get(other.flag)
         )
@@ -200,11 +202,14 @@ class Cases:
         if case.worker not in self._roll.groups:
             rungs = tuple(rung for rung in rungs if rung != ladder.RESTART_GROUP)
         budget_s = self._watch["evidence_budget_s"]
-        if case.flag == "memory_over_limit":
+        if case.flag == "memory_over_limit" or (case.flag == "memory_leak" and case.is_grave):
             budget_s = min(budget_s, _MEMORY_EVIDENCE_S)
         start_s = ward.spec.ready["timeout_s"] + ward.spec.slow_s if ward is not None else 0.0
         return ladder.Settings(
-            rungs, evidence_s=budget_s + START_S, verify_s=self._watch["verify_s"], start_s=start_s
+            rungs,
+            evidence_s=budget_s + START_S,
+            verify_s=_verify_s(case, ward, self._watch["verify_s"]),
+            start_s=start_s,
         )
 
     def _carry_out(self, case: ladder.Case, effects: "list[object]") -> None:
@@ -245,7 +250,7 @@ class Cases:
         ward = self._roll.by_name.get(case.worker)
         live = ward is not None and ward.pid > 0
         self._orders.place({
-            "key": case.key, "kind": KINDS.get(case.flag, "hang"), "worker": case.worker, "n": case.n,
+            "key": case.key, "kind": KINDS.get(case.flag, case.flag), "worker": case.worker, "n": case.n,
             "pid": ward.pid if ward is not None else 0, "status": None,
             "lived_s": max(0.0, time.monotonic() - ward.started_s) if ward is not None and live else None,
             "seq": None, "flag": case.to_flag(), "unix_s": time.time(),
@@ -306,6 +311,13 @@ class Cases:
 
         # The incidents are on a disk, and a disk may hang.
         self._engine.aside(lambda: files.append(path, line), written)
+
+
+def _verify_s(case: ladder.Case, ward: "Ward | None", least_s: float) -> float:
+    """How long the symptom has to stay away: what took long to show has to stay away for as long, within reason."""
+    if case.flag not in ladder.SLOW_TO_SHOW or case.phase != ladder.VERIFY or ward is None:
+        return least_s
+    return max(least_s, min(case.took_s, ladder.LONGEST_VERIFY_S))
 
 
 def _ignore(_answer: "dict[str, Any] | None") -> None:

@@ -162,7 +162,7 @@ class Deaths:
         if record["k"] == "failed_spawn":
             return "start"
         if record.get("cause") == "remedy":
-            return KINDS.get(record.get("flag", ""), "hang")
+            return KINDS.get(record.get("flag", ""), record.get("flag") or "hang")
         status = record.get("status")
         if status == 9 and ward.spec.memory_bytes:
             before, ward.oom_kills = ward.oom_kills, cgroup.oom_kills(self._node, ward.name)

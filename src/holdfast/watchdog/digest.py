@@ -59,7 +59,9 @@ class Spec:
         self.detect = thresholds.filled(fields["detect"], thresholds.WORKER)
         self.has_pulse: bool = fields["has_pulse"]
         self.needs: list[str] = fields["needs"]  #: workers without which it cannot run
-        self.own_log: str = fields["own_log"]  #: its log directory; "": none, "=": where all have theirs
+        self.own_log: str = fields[
+            "own_log"
+        ]  #: its log directory; "": none, "=": where all have theirs
         self.peers: int = fields["peers"]  #: the same number: they do the same; 0: nobody asks
 
     def needs_care(self) -> bool:

@@ -2,8 +2,8 @@
 
 The rules are :mod:`holdfast.core.isolate`'s, and they decide from what is on record (the keeper's journal, the plan that runs): a watchdog
 that was killed reads both again and decides the same. An order that the keeper has carried out already changes nothing when
-it is given again. Direct evidence is the note in the exit record (whose code ran), or what the evidence process found on the
-crashing stack; the latter takes a moment, which is waited for at most ``_PATIENCE_S``.
+it is given again. Direct evidence is what the evidence process found on the crashing stack, waited for at most
+``_PATIENCE_S``, or else the note in the exit record (whose code ran last).
 """
 
 import os
@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     from holdfast.watchdog.keeper_line import KeeperLine
     from holdfast.watchdog.orders import Orders
 
-#: Nobody is accused yet: so long we wait for the stacks.
+#: So long we wait for what the crashing stack says: it knows better than a note whose code it was.
 _PATIENCE_S = 2.0
 #: What a split has shown is looked at so often where nothing happens.
 _FIND_S = 5.0
-#: Deaths that are remembered of one worker; the keeper's journal holds no more for long, either.
-_KEPT = 200
 #: The incident of a death is waited for this long before its timeline goes without our line.
 _NOTE_S = 60.0
 
@@ -68,19 +66,9 @@ class Isolating:
 
     def record(self, record: "dict[str, Any]") -> None:
         """Follow one record of the keeper's journal."""
-        worker = record.get("worker")
-        if worker is None:
-            return
-        whole = parts.family(worker)
-        if _is_persons(record):
-            # Somebody did something about it, or wants to see: a clean slate, as with the restart limit.
-            mine = self._deaths.get(whole, [])
-            self._deaths[whole] = [d for d in mine if worker not in (d.worker, whole)]
-        death = isolate.death_of(record, is_oom=record.get("kind") == "oom")
-        if death is not None:
-            self._deaths[whole] = [*self._deaths.get(whole, [])[1 - _KEPT :], death]
-            if len(death.components) == 1:
-                self._find_s = 0.0  # it died alone: what that shows is said at once
+        death = isolate.follow(self._deaths, record, is_oom=record.get("kind") == "oom")
+        if death is not None and len(death.components) == 1:
+            self._find_s = 0.0  # it died alone: what that shows is said at once
 
     def evidence(self, key: str, incident: "str | None") -> None:
         """Evidence of a death is complete: see whom it accuses."""
@@ -88,7 +76,7 @@ class Isolating:
         if incident is None or not number.isdigit():
             return
         death = next((d for ds in self._deaths.values() for d in ds if d.seq == int(number)), None)
-        if death is None or death.blamed:
+        if death is None or death.is_sure:
             return
         path = f"{self._state_dir}/{layout.INCIDENTS}/{os.path.basename(incident)}/incident.json"
 
@@ -100,6 +88,7 @@ class Isolating:
             named = record.get("component") if type(record) is dict else None
             if named in death.components:
                 death.blamed = str(named)
+            death.is_sure = True
             self.decide(parts.family(death.worker))
 
         self._engine.aside(lambda: files.read(path), read)
@@ -109,7 +98,7 @@ class Isolating:
     def tick(self, now_s: float) -> None:
         """Once a second and after news: order what is due, say what came out, make whole what was mended."""
         for whole in list(self._deaths):
-            self.decide(whole, now_s)
+            self.decide(whole)
         self._write_notes(now_s)
         if now_s >= self._find_s:
             self._find_s = now_s + _FIND_S
@@ -117,8 +106,8 @@ class Isolating:
                 if len(family["parts"]) > 1:
                     self._find(whole, family, now_s)
 
-    def decide(self, whole: str, now_s: float | None = None) -> None:
-        """Order the split that the deaths of a worker ask for; without ``now_s``: nothing more is waited for."""
+    def decide(self, whole: str) -> None:
+        """Order the split that the deaths of a worker ask for."""
         family, deaths = self._families.get(whole), self._deaths.get(whole)
         if family is None or not deaths or whole in self._asked:
             return
@@ -127,9 +116,10 @@ class Isolating:
         )
         if due is None:
             return
-        last = max(death.at_s for death in deaths if death.worker == due.worker)
-        if not due.suspect and now_s is not None and now_s - last < _PATIENCE_S:
-            self._engine.at(last + _PATIENCE_S, lambda: self.decide(whole))
+        last = deaths[-1]
+        until_s = last.at_s + _PATIENCE_S
+        if not last.is_sure and time.monotonic() < until_s:
+            self._engine.at(until_s, lambda: self.decide(whole))
             return
         self._asked.add(whole)
         number = deaths[-1].seq
@@ -159,7 +149,7 @@ class Isolating:
     def _find(self, whole: str, family: "Family", now_s: float) -> None:
         deaths, since_s = self._deaths.get(whole, []), self._since_s[whole]
         found = isolate.find(family["parts"], deaths, since_s=since_s, now_s=now_s)
-        who = " ".join([found.kind, *(name for name, _ in found.culprits)])
+        who = " ".join([found.kind, *sorted(name for name, _ in found.culprits)])
         if found.kind != isolate.SEARCHING and self._said.get(whole) != who:
             self._said[whole] = who
             self._engine.say(f"worker {whole}: {found.says}")
@@ -199,10 +189,3 @@ class Isolating:
                 self._engine.say(f"cannot write into the timeline of {incident}: {result.strerror}")
 
         self._engine.aside(lambda: files.append(path, dumps(row).encode() + b"\n"), written)
-
-
-def _is_persons(record: "dict[str, Any]") -> bool:
-    """Whether a person has started or restarted a worker."""
-    if record["k"] == "want":
-        return bool(record.get("up")) and record.get("by") not in ("plan", "watchdog")
-    return record["k"] == "order" and record["do"] == "restart" and record.get("by") == "user"

@@ -163,6 +163,6 @@ def read_pulse(run_dir: str, ward: "Ward", care: "Care") -> "pulse.Pulse | None"
 
 def _pulse_at(descriptor: int) -> "pulse.Pulse | None":
     try:
-        return pulse.decode(os.pread(descriptor, pulse.NOTE + pulse.NOTE_BYTES, 0))
+        return pulse.decode(os.pread(descriptor, pulse.HEAD, 0))
     except OSError:
         return None

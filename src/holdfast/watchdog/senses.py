@@ -8,7 +8,7 @@ import os
 import time
 
 from holdfast.core.detect import level, sickness, starvation
-from holdfast.core.ladder import SICK, UNKNOWN, WELL
+from holdfast.core.ladder import SICK, SUSPECT, UNKNOWN, WELL
 from holdfast.linux import cgroup
 from holdfast.watchdog.probes import Probe
 from holdfast.watchdog.readiness import read_pulse
@@ -25,6 +25,8 @@ _PROBE_SHARE = 0.6
 _RETRY_SHARE = 0.1
 #: From this share of the timeout on a silence is looked into (was it waiting for a processor?).
 _SUSPICIOUS = 0.25
+#: A silence of which this much was excused is no longer suspicious as soon.
+_EXCUSED_S = 0.2
 _PROCESSORS = os.cpu_count() or 1
 
 
@@ -67,11 +69,18 @@ class Senses:
         suspects = []
         for ward in wards:
             care = ward.care
-            if care is None or ward.spec.beat["kind"] == "none":
+            if care is None:
+                continue
+            if ward.spec.beat["kind"] == "none":
+                if ward.spec.has_pulse:
+                    care.beat = read_pulse(self._run_dir, ward, care)
                 continue
             self._watched += 1
             self._take_sign(ward, care, now_s)
-            if care.silence.lasting_s(now_s) > _SUSPICIOUS * ward.spec.beat["timeout_s"]:
+            suspicious_s = _SUSPICIOUS * ward.spec.beat["timeout_s"]
+            if ward.spec.beat["kind"] == "pulse":
+                suspicious_s = min(suspicious_s, _freeze_s(ward) / 2)
+            if care.silence.lasting_s(now_s) > suspicious_s:
                 suspects.append((ward, care))
             else:
                 # The main thread alone, through a kept descriptor: this is done at every look.
@@ -123,7 +132,7 @@ class Senses:
     def _take_sign(self, ward: "Ward", care: "Care", now_s: float) -> None:
         kind = ward.spec.beat["kind"]
         if kind == "pulse":
-            beat = read_pulse(self._run_dir, ward, care)
+            beat = care.beat = read_pulse(self._run_dir, ward, care)
             if beat is None:
                 return
             care.silence.sign(beat.loop_beat_ns / 1e9)
@@ -202,7 +211,7 @@ class Senses:
     def heartbeat(self, ward: "Ward", now_s: float) -> Look:
         """Whether the heart still beats, and what the sickness is if not."""
         care, timeout_s = ward.care, ward.spec.beat["timeout_s"]
-        if care is None or not _is_due(ward, now_s):
+        if care is None or not _is_due(ward, now_s) or _is_wrapped(ward, care):
             return _UNKNOWN
         if care.trigger:
             return Look(SICK, 0.0, timeout_s, "the worker itself asked for it (WATCHDOG=trigger)")
@@ -221,27 +230,27 @@ class Senses:
             )
         thread_s = care.thread.lasting_s(now_s)
         call_s = care.call.lasting_s(now_s) if care.call_ns else 0.0
-        if max(silent_s, thread_s, call_s) <= timeout_s:
+        if care.beat is not None and care.beat.loop_beat_ns == 0 and _is_agents(ward):
+            silent_s = thread_s  # a program without an event loop: the plain thread is all there is
+        early_s = _freeze_s(ward)
+        if care.silence.excused_s > _EXCUSED_S:
+            early_s = max(early_s, timeout_s / 2)  # a busy box: not so quick with suspicions
+        if max(silent_s, thread_s) <= early_s and call_s <= timeout_s:
             # Care counts silence from the start of the life: a beat that never came is no health.
             return _WELL if care.pulse >= 0 else _UNKNOWN
         reading = process.read() if process is not None else None
         if reading is None:
             return _UNKNOWN  # it is gone, or going: a death, not a hang
-        begun = care.pulse >= 0 and (care.silence.last_s > ward.started_s or thread_s > timeout_s)
+        begun = care.pulse >= 0 and (care.silence.last_s > ward.started_s or thread_s > early_s)
         if not begun:
-            # The loop has not begun to beat (imports, an application that starts slowly).
-            if now_s - ward.started_s <= ward.spec.ready["timeout_s"] + timeout_s:
+            # The loop has not begun to beat (imports, an application that starts slowly), or never will: a guest
+            # with the agent may not be Python at all.
+            patience_s = ward.spec.ready["timeout_s"] + timeout_s
+            if _is_agents(ward) or now_s - ward.started_s <= patience_s:
                 return _UNKNOWN
-            return Look(
-                SICK,
-                silent_s,
-                timeout_s,
-                f"the worker has not begun its pulse for {silent_s:.1f} s",
-            )
-        found = sickness.classify(reading.state, silent_s, thread_s, call_s, timeout_s)
-        if found is None:
-            return _WELL
-        return Look(SICK, found[1], timeout_s, f"{found[0]}: {sickness.sentence(*found)}")
+            says = f"the worker has not begun its pulse for {silent_s:.1f} s"
+            return Look(SICK, silent_s, timeout_s, says)
+        return _hang(reading.state, silent_s, thread_s, call_s, early_s, timeout_s)
 
     def probe(self, ward: "Ward", now_s: float) -> Look:
         """Whether the last probes were answered."""
@@ -290,6 +299,37 @@ class Senses:
             0.0,
             "it dies again and again; it is restarted only slowly now (restart.limit)",
         )
+
+
+def _is_wrapped(ward: "Ward", care: "Care") -> bool:
+    """Whether the pulse is not that of the worker's own process: of a shell, say, that starts a Python program now and then."""
+    is_guests = ward.spec.beat["target"] == "agent"
+    return is_guests and (care.beat is None or care.beat.pid != ward.pid)
+
+
+def _hang(
+    state: str, loop_s: float, thread_s: float, call_s: float, early_s: float, timeout_s: float
+) -> Look:
+    """What two beats, a state and a call say: a reason to act, to look, or nothing."""
+    found = sickness.classify(state, loop_s, thread_s, call_s, timeout_s)
+    if found is not None:
+        return Look(SICK, found[1], timeout_s, f"{found[0]}: {sickness.sentence(*found)}")
+    # A call may take its time; only the beats are due ten times a second.
+    found = sickness.classify(state, loop_s, thread_s, 0.0, early_s)
+    if found is None:
+        return _WELL
+    return Look(SUSPECT, found[1], early_s, f"{found[0]}: {sickness.sentence(*found)}")
+
+
+def _is_agents(ward: "Ward") -> bool:
+    """Whether the pulse is that of the agent in a guest."""
+    return ward.spec.beat["target"] == "agent"
+
+
+def _freeze_s(ward: "Ward") -> float:
+    """From which silence on a pulse is written up; what is done about it has the heartbeat's own timeout."""
+    timeout_s = ward.spec.beat["timeout_s"]
+    return min(timeout_s, ward.spec.detect["freeze"] or timeout_s)
 
 
 def _is_due(ward: "Ward", now_s: float) -> bool:

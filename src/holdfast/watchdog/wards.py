@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from holdfast.core.detect.starvation import Turn
     from holdfast.core.detect.storm import Storm
     from holdfast.watchdog.digest import Digest, Spec
+    from holdfast.watchdog.vitals import Vitals
+    from holdfast.wire.pulse import Pulse
 
 PROBED = ("http", "exec", "tcp")  # heartbeats that we ask for; the others come by themselves
 
@@ -28,7 +30,7 @@ class Care:
     """The present life of a worker that is asked for signs of life."""
 
     __slots__ = (
-        "beat_probe", "call", "call_ns", "file_ns", "is_over", "log_at", "log_seen", "next_beat_s", "notified",
+        "beat", "beat_probe", "call", "call_ns", "file_ns", "is_over", "log_at", "log_seen", "next_beat_s", "notified",
         "pause_s", "polled", "pulse", "ready_probe", "silence", "stopping_s", "streak", "thread", "told_s",
         "trigger", "turns", "turns_at_s",
     )  # fmt: skip
@@ -40,6 +42,7 @@ class Care:
         self.call_ns = 0  #: start of the oldest call that runs
         self.streak = Streak()
         self.pulse = -1  #: descriptor of the pulse file
+        self.beat: Pulse | None = None  #: what it said at the last look
         self.ready_probe: Any = None
         self.beat_probe: Any = None
         self.next_beat_s = 0.0
@@ -71,8 +74,8 @@ class Ward:
     """One worker."""
 
     __slots__ = (
-        "care", "is_ready", "looping", "n", "name", "next_sample", "oom_kills", "open_key", "pid", "proc",
-        "ring", "spare", "spec", "started_s", "storm", "ticks", "up",
+        "care", "is_ready", "looping", "n", "name", "next_sample", "oom_kills", "open_key", "pid", "proc", "ready_s",
+        "ring", "spare", "spec", "started_s", "storm", "ticks", "up", "vitals",
     )  # fmt: skip
 
     def __init__(self, name: str, spec: "Spec") -> None:
@@ -93,12 +96,15 @@ class Ward:
         self.looping = ""  #: what the last exit said about a crash loop: slow, down or nothing
         self.open_key = ""  #: the evidence of its last death, as long as that has no verdict
         self.oom_kills: int | None = None
+        self.ready_s = 0.0  #: since when it is ready
+        self.vitals: Vitals | None = None
 
     def begin(self, n: int, pid: int, ticks: int, started_s: float) -> None:
         """A life begins (or a spare is promoted)."""
         self.end()
         self.n, self.pid, self.ticks, self.started_s = n, pid, ticks, started_s
         self.is_ready = self.spec.ready["kind"] == "none"
+        self.ready_s = started_s
         if self.spec.needs_care():
             self.care = Care(started_s)
 
@@ -190,13 +196,18 @@ class Roll:
 
     def _ready(self, ward: Ward) -> None:
         ward.is_ready = True
+        ward.ready_s = time.monotonic()
         if ward.care is None:
             return
         now_s = time.monotonic()
         # The time until it was ready was not silence.
         ward.care.silence.sign(now_s)
         ward.care.thread.sign(now_s)
-        if ward.spec.beat["kind"] == "none" and not ward.spec.memory_bytes:
+        if (
+            ward.spec.beat["kind"] == "none"
+            and not ward.spec.memory_bytes
+            and not ward.spec.has_pulse
+        ):
             ward.care.close()
             ward.care = None
 

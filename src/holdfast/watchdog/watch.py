@@ -8,13 +8,14 @@ import os
 import sys
 import time
 
-from holdfast.core.detect import level, starvation
-from holdfast.core.ladder import SICK, WELL
+from holdfast.core.detect import starvation
+from holdfast.core.ladder import WELL
 from holdfast.linux import cgroup, files, places, procfs, talk
 from holdfast.linux.house import House, inherited, raise_open_files
 from holdfast.linux.revive import AnchorWatch, reap_revived
 from holdfast.model.errors import StateError
-from holdfast.watchdog import digest
+from holdfast.watchdog import digest, vitals
+from holdfast.watchdog.box import Box
 from holdfast.watchdog.cases import NODE, Cases
 from holdfast.watchdog.deaths import Deaths
 from holdfast.watchdog.engine import READ, Engine
@@ -45,6 +46,9 @@ _LOOK_S, _LONGEST_LOOK_S = 0.25, 1.0
 #: Looks may cost this share of a processor; beyond that they become rarer.
 _LOOK_SHARE = 0.01
 _DISK_S = 5.0
+#: Memory that climbs is looked at this closely, of so many workers at once.
+_CLOSE_S, _CLOSE = 0.05, 8
+_LOGS_S = 2.0
 _ORDERS_S = 5.0
 #: Notifications of processes that are not (yet) known to be workers: a spare, or a start that is not journalled yet.
 _EARLY = 1000
@@ -69,8 +73,11 @@ class Watchdog:
         self.roll = Roll(self._life_begins)
         self.readiness = Readiness(self.engine, run_dir, self.keeper)
         self.senses = Senses(self.engine, run_dir, node)
-        self.sampler = Sampler(run_dir)
+        self.feeler = vitals.Feeler()
+        self.peers = vitals.Peers()
+        self.sampler = Sampler(run_dir, self.feeler)
         self.cases = Cases(self.engine, run_dir, self.keeper, self.roll)
+        self.box = Box(self.engine, self.roll, self.cases, self.feeler, self._sweep)
         self.orders = Orders(self.engine, run_dir, evidence_command(), self._evidence_done)
         self.good = Good(self.roll, self.orders)
         self.isolating = Isolating(self.engine, self.keeper, self.orders)
@@ -83,10 +90,10 @@ class Watchdog:
         self.notified: set[tuple[str, int]] = set()
         self.is_ending = self.is_held = self.seeks_anchor = False
         self.next_tick_s = self.next_look_s = time.monotonic()
-        self.last_tick_s = self.next_tick_s
-        self.disk_at_s = self.orders_at_s = 0.0
-        self.disk_asked = False
-        self.has_cared = False
+        self.disk_at_s = self.orders_at_s = self.logs_at_s = self.sweep_at_s = 0.0
+        self.has_cared = self.logs_asked = False
+        self.close: list[Ward] = []  #: whose memory climbs
+        self.last_look_s = self.next_tick_s
         self.watch: WatchPlan
         self._load()
 
@@ -115,7 +122,6 @@ class Watchdog:
     def _tick(self) -> None:
         now_s = time.monotonic()
         lag_s = starvation.own_lag_s(self.next_tick_s, now_s)
-        passed_s, self.last_tick_s = now_s - self.last_tick_s, now_s
         self.next_tick_s = max(self.next_tick_s + _TICK_S, now_s + _TICK_S / 2)
         self.engine.at(self.next_tick_s, self._tick)
         self.house.next_beat_ns = 0
@@ -126,10 +132,10 @@ class Watchdog:
         self.mates.tick(now_s, lag_s, self.watch["house_timeout_s"])
         self._read_journal()
         self.keeper.tick(now_s)
-        self.sampler.tick(self.roll.by_name, min(passed_s, 2.0), self.watch["sample_s"])
         self.deaths.tick(now_s)
         if not self.is_ending:
             self.good.tick(now_s)
+            self.box.tick(now_s)
         if now_s >= self.orders_at_s:
             self.orders_at_s = now_s + _ORDERS_S
             self.orders.find()
@@ -137,27 +143,39 @@ class Watchdog:
             self._tidy()
         if now_s >= self.disk_at_s:
             self.disk_at_s = now_s + _DISK_S
-            self._look_at_disk()
+            if not self.is_ending:
+                self.box.look_at_disk()
 
     def _look(self) -> None:
         began_s = time.monotonic()
         cpu_s = time.thread_time()
+        passed_s, self.last_look_s = began_s - self.last_look_s, began_s
         if self.has_cared:
             cared = [ward for ward in self.roll.by_name.values() if ward.care is not None]
             self.senses.gather(cared, began_s)
+            for ward in cared:
+                vitals.feel_now(self.feeler, ward, began_s)
+            self.peers.tick(cared, began_s)
+            self._ask_logs(cared, began_s)
         else:
             cared = []
+        self.sampler.tick(self.roll.by_name, min(passed_s, 2.0), self.watch["sample_s"])
         if not self.is_ending:
             for ward in cared:
                 self._look_at(ward, began_s)
+            for ward in self.sampler.felt:
+                if ward.care is None:
+                    self._look_at(ward, began_s)
             for name in self.cases.workers():
                 found = self.roll.by_name.get(name)
                 if found is not None and found.care is None:
+                    vitals.feel_now(self.feeler, found, began_s)
                     self._look_at(found, began_s)
             for ward in [w for w in self.roll.by_name.values() if w.looping]:
                 self.cases.look(ward.name, "crash_loop", self.senses.loop(ward, began_s), ward.n)
         cost_s = time.thread_time() - cpu_s
-        busy = bool(cared) or len(self.cases) > 0
+        self._look_closely_at(cared or self.sampler.felt)
+        busy = bool(cared) or len(self.cases) > 0 or self.sampler.is_quick
         pause_s = (
             min(_LONGEST_LOOK_S, max(_LOOK_S, cost_s / _LOOK_SHARE)) if busy else _LONGEST_LOOK_S
         )
@@ -168,12 +186,79 @@ class Watchdog:
         seen = self.senses.looks(ward, now_s)
         for flag, look in seen:
             self.cases.look(ward.name, flag, look, ward.n if ward.pid else 0)
+        signs = ward.vitals.signs if ward.vitals is not None else None
+        for flag in list(signs) if signs else ():
+            look = self.feeler.look(ward, flag, now_s)
+            self.cases.look(ward.name, flag, look, ward.n if ward.pid else 0)
         for case in self.cases.of(ward.name):
-            if case.flag == "crash_loop":
+            if case.flag in vitals.FLAGS:
+                if not signs or case.flag not in signs:
+                    look = self.feeler.look(ward, case.flag, now_s)
+                    self.cases.look(ward.name, case.flag, look, ward.n if ward.pid else 0)
+            elif case.flag == "crash_loop":
                 self.cases.look(ward.name, case.flag, self.senses.loop(ward, now_s), ward.n)
             elif all(flag != case.flag for flag, _ in seen):
                 # The plan does not ask for this any more.
                 self.cases.look(ward.name, case.flag, Look(WELL), ward.n)
+
+    def _look_closely_at(self, wards: "list[Ward]") -> None:
+        """Go on looking at workers whose memory climbs, many times a second."""
+        was_idle = not self.close
+        known = {ward.name for ward in self.close}
+        for ward in wards:
+            found = ward.vitals
+            if found is not None and ward.name not in known and 0 < found.growth.pace_s() < _LOOK_S:
+                self.close.append(ward)
+        del self.close[_CLOSE:]
+        if was_idle and self.close:
+            self.engine.at(time.monotonic() + _CLOSE_S, self._look_closely)
+
+    def _look_closely(self) -> None:
+        now_s = time.monotonic()
+        still = []
+        for ward in self.close:
+            # Its number of calls under way may be a quarter of a second old, which is young enough.
+            if vitals.feel_now(self.feeler, ward, now_s) and ward.vitals is not None:
+                if ward.vitals.signs and not self.is_ending:
+                    self._look_at(ward, now_s)
+                if 0 < ward.vitals.growth.pace_s() < _LOOK_S:
+                    still.append(ward)
+        self.close = still
+        if still:
+            self.engine.at(time.monotonic() + _CLOSE_S, self._look_closely)
+
+    def _sweep(self) -> None:
+        """Look at every worker now: something happens on this box."""
+        now_s = time.monotonic()
+        if now_s < self.sweep_at_s or self.is_ending:
+            return
+        cpu_s = time.thread_time()
+        wards = [ward for ward in self.roll.by_pid.values() if ward.care is None]
+        for ward in wards:
+            if vitals.feel_now(self.feeler, ward) and ward.vitals is not None and ward.vitals.signs:
+                self._look_at(ward, now_s)
+        self._look_closely_at(wards)
+        self.sweep_at_s = now_s + (time.thread_time() - cpu_s) / _LOOK_SHARE
+
+    def _ask_logs(self, cared: "list[Ward]", now_s: float) -> None:
+        """Ask how long the logs are, on the second thread: they are on a disk, and a disk may hang."""
+        if now_s < self.logs_at_s or self.logs_asked:
+            return
+        self.logs_at_s, self.logs_asked = now_s + _LOGS_S, True
+        asked = [
+            (ward, paths)
+            for ward in cared
+            if (paths := vitals.logs_of(ward, self.cases.state_dir))[0]
+        ]
+
+        def answered(found: object) -> None:
+            self.logs_asked = False
+            if isinstance(found, list):
+                at_s = time.monotonic()
+                for (ward, _), written in zip(asked, found, strict=True):
+                    self.feeler.log(ward, written, at_s)
+
+        self.engine.aside(lambda: [vitals.written(paths) for _, paths in asked], answered)
 
     # -- the journal and the plan ------------------------------------------------------------------
 
@@ -189,6 +274,7 @@ class Watchdog:
         self.roll.adopt_plan(plan)
         self.deaths.verify_s = self.watch["verify_s"]
         self.cases.go_by(self.orders, self.watch, plan.state_dir)
+        self.box.go_by(self.watch)
         self.isolating.adopt_plan(plan)
         self.has_cared = any(ward.spec.needs_care() for ward in self.roll.by_name.values())
         for name in self.cases.workers() - self.roll.by_name.keys() - {NODE}:
@@ -363,32 +449,6 @@ class Watchdog:
             },
         })  # fmt: skip
         self.orders.start_due()
-
-    def _look_at_disk(self) -> None:
-        if self.disk_asked:
-            return  # the last question is still open: the disk hangs
-        self.disk_asked = True
-        path = self.cases.state_dir
-
-        def free_share() -> float:
-            found = os.statvfs(path)
-            return found.f_bavail / found.f_blocks if found.f_blocks else 1.0
-
-        self.engine.aside(free_share, self._disk_answered)
-
-    def _disk_answered(self, share: object) -> None:
-        self.disk_asked = False
-        if not isinstance(share, float) or self.is_ending:
-            return
-        least = self.watch["disk_min_share"]
-        if level.disk_is_low(share, least, was_low=self.cases.has(NODE, "disk_low")):
-            says = (
-                f"{share:.1%} of the disk of {self.cases.state_dir} is free, less than {least:.1%}"
-            )
-            look = Look(SICK, share, least, says)
-        else:
-            look = Look(WELL)
-        self.cases.look(NODE, "disk_low", look, 0)
 
     def _tidy(self) -> None:
         """Forget notifications of processes that are gone, and lives that are over."""

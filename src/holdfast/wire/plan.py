@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: The keys of a worker's plan that take effect without a restart; the keeper and the watchdog
 #: read them anew when a plan is applied.
 ADJUSTABLE = frozenset({
-    "after", "autostart", "crash_only", "essential", "heartbeat", "isolate", "ready", "requires", "restart", "router", "stop",
+    "after", "autostart", "crash_only", "detect", "essential", "heartbeat", "isolate", "ready", "requires", "restart", "router", "stop",
 })  # fmt: skip
 
 

@@ -8,11 +8,13 @@ from struct import Struct
 
 SLOTS = 600
 #: number, unix ns, monotonic ns, start n, pid, rss, cpu ns (user+system, whole process), threads, fds (-1:
-#: not counted), major faults, run-queue wait ns, loop lag ns, tasks, in flight, work done, state (ord)
-RECORD = Struct("<16q")
+#: not counted), major faults, run-queue wait ns, loop lag ns, tasks, in flight, work done, state (ord), tasks created,
+#: threads created, sum of latency ns, late ticks (all four cumulative), processes below it
+RECORD = Struct("<21q")
 FIELDS = (
     "number", "unix_ns", "mono_ns", "start", "pid", "rss_bytes", "cpu_ns", "threads", "fds", "major_faults",
-    "wait_ns", "lag_ns", "tasks", "in_flight", "work_done", "state",
+    "wait_ns", "lag_ns", "tasks", "in_flight", "work_done", "state", "tasks_created", "threads_created", "latency_sum_ns",
+    "late_ticks", "children",
 )  # fmt: skip
 SIZE = RECORD.size * SLOTS
 

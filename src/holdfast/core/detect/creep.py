@@ -1,0 +1,91 @@
+"""Does something grow steadily, chunk of time after chunk of time?
+
+Pure. The *least* value of each chunk is compared with that of the one before: bursts (connections, requests) raise the
+highest value, a leak raises the lowest. It creeps when each of ``NEEDED`` chunks in a row is higher than the one before, each
+by a fair share of the whole (one big step is no creep), and the second half grew no less than the first (a cache that
+fills grows ever more slowly). Idle workers cost nothing: what does not grow is not remembered.
+"""
+
+#: So many rises in a row.
+NEEDED = 6
+#: Where looks are rarer than chunks, each look is one; beyond so many chunks without a look it begins anew.
+GAP = 10.0
+#: Each of them at least this share of their mean.
+FAIR = 0.3
+#: The later half of the growth, compared with the earlier one. A leak has 1; a cache that fills with a time
+#: constant of two chunks a half has less than 0.85 for the first ten minutes.
+STRAIGHT = 0.85
+
+
+_NONE: "list[float]" = []  #: shared by all that remember nothing
+
+
+class Creep:
+    """The lowest values of the last chunks of one quantity."""
+
+    __slots__ = ("_began_s", "_chunk_s", "_lows", "_now_low", "_quiet", "_times", "is_up")
+
+    def __init__(self, chunk_s: float) -> None:
+        self._chunk_s = chunk_s
+        self._began_s = -1.0
+        self._now_low = 0.0
+        self._lows: list[float] | None = None
+        self._times: list[float] = _NONE
+        self._quiet = 0
+        self.is_up = False
+
+    def add(self, now_s: float, value: float, least: float) -> bool:
+        """Take in a value; return whether it creeps.
+
+        Args:
+            now_s: Monotonic seconds.
+            value: What may leak.
+            least: Growth over all chunks below this is of no interest.
+        """
+        if self._began_s < 0:
+            self._began_s, self._now_low = now_s, value
+        elif now_s - self._began_s < self._chunk_s:
+            self._now_low = min(self._now_low, value)
+        else:
+            if now_s - self._began_s > GAP * self._chunk_s:
+                self._lows = None  # nobody looked for a while
+            self._close(self._began_s, self._now_low, least)
+            self._began_s, self._now_low = now_s, value
+        return self.is_up
+
+    def _close(self, began_s: float, low: float, least: float) -> None:
+        lows = self._lows
+        if not lows:
+            self._lows, self._times = [low], [began_s]
+            return
+        if low <= lows[-1]:
+            # Without a rise there is nothing to remember, but one quiet chunk does not clear a flag.
+            self._quiet += 1
+            if self._quiet > 1 or not self.is_up:
+                self.is_up = False
+                self._lows, self._times = [low], [began_s]
+            return
+        self._quiet = 0
+        lows.append(low)
+        self._times.append(began_s)
+        if len(lows) > NEEDED + 1:
+            del lows[0], self._times[0]
+        if len(lows) == NEEDED + 1:
+            grown = lows[-1] - lows[0]
+            fair = FAIR * grown / NEEDED
+            early = lows[NEEDED // 2] - lows[0]
+            is_steady = all(lows[at + 1] - lows[at] >= fair for at in range(NEEDED))
+            if grown >= least and is_steady and grown - early >= STRAIGHT * early:
+                self.is_up = True
+
+    def growth(self) -> float:
+        """Return by how much it grew over the chunks that are remembered."""
+        return self._lows[-1] - self._lows[0] if self._lows else 0.0
+
+    def seconds(self) -> float:
+        """Return over how long."""
+        return self._times[-1] - self._times[0] if self._lows else 0.0
+
+    def per_s(self) -> float:
+        """Return the growth a second."""
+        return self.growth() / self.seconds() if self.seconds() else 0.0

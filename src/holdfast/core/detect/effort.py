@@ -1,0 +1,205 @@
+"""Does a unit of work cost more than it used to: slow, but alive?
+
+Pure. Processor time for each unit of work, by route, against the worker's own past: the health check answers in a millisecond
+while every call walks a list that grows. By route, because a change of the mix is no sickness; against the past,
+because nobody knows a fixed number. Latency is the confirmation (:mod:`holdfast.core.detect.drift`), and alone a
+reason to look when calls wait for something (a database) without burning anything.
+"""
+
+from math import log
+
+from holdfast.core.detect.drift import Drift
+from holdfast.core.detect.sign import Sign, span
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    #: name, count, latency in seconds, processor seconds: all of them cumulative
+    Route = tuple[str, int, float, float]
+
+#: One look is a chunk of at least this long and this many units; it is given up after ``GIVE_UP_S``.
+CHUNK_S, LEAST, GIVE_UP_S = 1.0, 20, 15.0
+#: Chunks in a row: where routes are known, and where a night job may be mixed in.
+BY_ROUTE, MIXED = 2, 8
+#: What is extra has to be worth this share of a processor.
+EXTRA = 0.04
+#: Time constants of the baseline, in chunks: it falls quickly and rises slowly.
+FALLS, RISES = 8, 300
+#: Well again below this share of the limit, for so many chunks.
+WELL, WELL_CHUNKS = 0.75, 4
+#: Grave: this much more than the limit, for so many chunks, and latency agrees.
+GRAVE, GRAVE_CHUNKS = 1.5, 10
+#: Latency alone.
+LATENCY, LATENCY_CHUNKS = 4.0, 10
+#: A burst of this many times the usual rate explains latency.
+BURST = 3.0
+MAX_ROUTES = 24
+
+
+class Base:
+    """What a unit of work of one route costs."""
+
+    __slots__ = ("chunks", "cpu_s", "latency_s")
+
+    def __init__(self, cpu_s: float, latency_s: float) -> None:
+        self.cpu_s = cpu_s
+        self.latency_s = latency_s
+        self.chunks = 1
+
+    def learn(self, cpu_s: float, latency_s: float) -> None:
+        """Take in another chunk."""
+        self.chunks += 1
+        self.cpu_s += (cpu_s - self.cpu_s) / self._inertia(cpu_s < self.cpu_s)
+        self.latency_s += (latency_s - self.latency_s) / self._inertia(latency_s < self.latency_s)
+
+    def _inertia(self, falls: bool) -> float:
+        return min(self.chunks, FALLS) if falls else min(4 * self.chunks, RISES)
+
+
+class Effort:
+    """One worker. What it has learned stays valid over its lives: a restart does not make slow work normal."""
+
+    __slots__ = (
+        "_at_s", "_base", "_drift", "_grave", "_last", "_rate", "_routes", "_slow", "_waits", "_well", "is_up",
+        "latency_ratio", "ratio", "unit_s",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self._at_s = -1.0
+        self._last = (0.0, 0, 0.0)
+        self._routes: dict[str, Route] = {}
+        self._base: dict[str, Base] = {}
+        self._drift = Drift()
+        self._rate = 0.0
+        self._slow = self._well = self._grave = self._waits = 0
+        self.ratio = self.latency_ratio = 1.0
+        self.unit_s = -1.0  #: processor time of a unit of work, in the last chunk
+        self.is_up = False
+
+    def restart(self) -> None:
+        """Another life: its counters begin anew, and so does the proof."""
+        self._at_s = -1.0
+        self._routes = {}
+        self._drift = Drift()
+        self._slow = self._well = self._grave = self._waits = 0
+        self.ratio = self.latency_ratio = 1.0
+        self.unit_s = -1.0  #: processor time of a unit of work, in the last chunk
+        self.is_up = False
+
+    def is_due(self, now_s: float, work: int) -> bool:
+        """Whether a chunk is full: only then the routes need to be read."""
+        if self._at_s < 0:
+            return True
+        passed_s = now_s - self._at_s
+        return passed_s >= CHUNK_S and (work - self._last[1] >= LEAST or passed_s >= GIVE_UP_S)
+
+    def add(
+        self,
+        now_s: float,
+        cpu_s: float,
+        work: int,
+        latency_s: float,
+        routes: "Sequence[Route]",
+        limit: float,
+    ) -> "Sign | None":
+        """Take in a full chunk.
+
+        Args:
+            now_s: Monotonic seconds.
+            cpu_s: Processor time of the serving thread so far.
+            work: Units of work done so far.
+            latency_s: Sum of their latency so far; 0 where nobody counts it.
+            routes: The same by route; empty where nobody knows.
+            limit: Times the past.
+        """
+        before_s, (last_cpu_s, last_work, last_latency_s) = self._at_s, self._last
+        last_routes, self._routes = self._routes, {route[0]: route for route in routes[:MAX_ROUTES]}
+        self._at_s, self._last = now_s, (cpu_s, work, latency_s)
+        passed_s, done = now_s - before_s, work - last_work
+        if before_s < 0 or passed_s <= 0 or done < LEAST:
+            self.unit_s = -1.0
+            return self._sign(limit, "")
+        self.unit_s = max(0.0, cpu_s - last_cpu_s) / done
+        parts = [
+            (name, count - old[1], seconds - old[2], cpu - old[3])
+            for name, count, seconds, cpu in self._routes.values()
+            if (old := last_routes.get(name, (name, 0, 0.0, 0.0)))[1] < count
+        ]
+        is_mixed = not parts or sum(part[3] for part in parts) <= 0
+        if is_mixed:
+            parts = [("", done, latency_s - last_latency_s, cpu_s - last_cpu_s)]
+        worst = self._weigh(parts, passed_s, done)
+        self._judge(parts, passed_s, limit, is_mixed=is_mixed)
+        self._learn(parts, done / passed_s, limit)
+        return self._sign(limit, worst)
+
+    def _weigh(self, parts: "list[Route]", passed_s: float, done: int) -> str:
+        """Compare this chunk with what it should have cost; return the route that costs most of the rest."""
+        expected = actual = expected_latency = actual_latency = 0.0
+        most, worst = 0.0, ""
+        for name, count, latency_s, cpu_s in parts:
+            base = self._base.get(name)
+            if base is None:
+                continue
+            expected += count * base.cpu_s
+            actual += cpu_s
+            expected_latency += count * base.latency_s
+            actual_latency += latency_s
+            if cpu_s - count * base.cpu_s > most:
+                most, worst = cpu_s - count * base.cpu_s, name
+        # Below 20 µs a unit nothing is slow, and clocks are coarse.
+        expected = max(expected, 20e-6 * done)
+        is_much = actual - expected >= EXTRA * passed_s
+        self.ratio = actual / expected if is_much else min(1.0, actual / expected)
+        self.latency_ratio = (
+            actual_latency / expected_latency
+            if expected_latency > 0 and actual_latency - expected_latency > 0.005 * done
+            else 1.0
+        )
+        return worst
+
+    def _judge(
+        self, parts: "list[Route]", passed_s: float, limit: float, *, is_mixed: bool
+    ) -> None:
+        latency_s = sum(part[2] for part in parts) / max(1, sum(part[1] for part in parts))
+        drifts = latency_s > 0 and self._drift.add(log(latency_s))
+        rate = sum(part[1] for part in parts) / passed_s
+        is_burst = self._rate > 0 and rate > BURST * self._rate
+        self._slow = self._slow + 1 if self.ratio > limit else 0
+        waits = drifts and self.latency_ratio > LATENCY and not is_burst
+        self._waits = self._waits + 1 if waits else 0
+        if self._slow >= (MIXED if is_mixed else BY_ROUTE) or self._waits >= LATENCY_CHUNKS:
+            self.is_up = True
+        is_well = self.ratio < WELL * limit and self.latency_ratio < LATENCY / 2
+        self._well = self._well + 1 if is_well else 0
+        if self._well >= WELL_CHUNKS:
+            self.is_up = False
+        is_grave = self.is_up and self.ratio > GRAVE * limit and self.latency_ratio > limit
+        self._grave = self._grave + 1 if is_grave else 0
+
+    def _learn(self, parts: "list[Route]", rate: float, limit: float) -> None:
+        self._rate += (rate - self._rate) / (30 if self._rate else 1)
+        if self.is_up or self.ratio > 0.75 * limit or self.latency_ratio > 2.0:
+            return
+        for name, count, latency_s, cpu_s in parts:
+            base = self._base.get(name)
+            if base is not None:
+                base.learn(cpu_s / count, latency_s / count)
+            elif len(self._base) < MAX_ROUTES + 1:
+                self._base[name] = Base(cpu_s / count, latency_s / count)
+
+    def _sign(self, limit: float, worst: str) -> "Sign | None":
+        if not self.is_up:
+            return None
+        where = f" (most of it in {worst})" if worst else ""
+        if self.ratio > self.latency_ratio or self.ratio > limit:
+            says = f"a unit of work costs {self.ratio:.1f} times the processor time that it used to{where}"
+            value = self.ratio
+            base = self._base.get(worst)
+            if base is not None:
+                says += f"; usual: {span(base.cpu_s)}"
+        else:
+            says = f"work takes {self.latency_ratio:.1f} times as long as it used to, without more processor time{where}"
+            value = self.latency_ratio
+        return Sign(value, limit, says, is_grave=self._grave >= GRAVE_CHUNKS)
