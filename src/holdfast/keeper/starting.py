@@ -147,7 +147,7 @@ def _spawn_life(state: "State", kept: Kept, life: Life) -> bool:
         env["PYTHONFAULTHANDLER"] = "1"
         # What a program has printed is in the log even if it is killed in the next instant.
         env.setdefault("PYTHONUNBUFFERED", "1")
-    if plan["kind"] in HOSTED:
+    if plan["kind"] in HOSTED or plan.get("agent"):
         env["HOLDFAST_PULSE"] = f"{state.run_dir}/{layout.pulse(plan['name'], life.role)}"
         if plan["kind"] == "container":
             # Of a plan that changes between this and its reading it takes no more than what it was started for.

@@ -11,6 +11,7 @@ from functools import partial, wraps
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from holdfast.agent.routes import TABLE
 from holdfast.bus.errors import BusError, CallTimeout, ConnectionLost, InvalidArgument, WampError
 from holdfast.bus.handlers import COROUTINE, GENERATOR, INLINE, Handler
 from holdfast.bus.running import CallResult
@@ -19,7 +20,7 @@ from holdfast.sdk.lastwords import report
 from holdfast.sdk.life import called, is_worth_telling
 from holdfast.sdk.logline import write_text
 from holdfast.sdk.payload import Mismatch, check_of, plain, plain_all
-from holdfast.sdk.recorder import CALL, CURRENT, ON_BUS, RECORDER, Call, progress
+from holdfast.sdk.recorder import CALL, CURRENT, ON_BUS, RECORDER, Call, Work, progress
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine
@@ -292,35 +293,36 @@ class Joined:
         handler = Handler(function, inline=offer.inline)
         fit = _fit_of(uri, function, handler)
         if handler.kind == INLINE:
-            made = self._inline(function, fit)
+            made = self._inline(function, fit, uri)
         elif handler.kind == COROUTINE:
             made = self._coroutine(function, fit, uri, offer.timeout)
         elif handler.kind == GENERATOR:
-            made = self._generator(function, fit, offer.timeout)
+            made = self._generator(function, fit, uri, offer.timeout)
         else:
             made = self._thread_function(function, fit, uri, offer.timeout)
         # The session looks at the signature for what is to be filled in.
         return wraps(function)(made)
 
-    def _inline(self, function: "Function", fit: "Fit | None") -> "Function":
-        instance = self._instance
+    def _inline(self, function: "Function", fit: "Fit | None", uri: str) -> "Function":
+        instance, route = self._instance, TABLE.route(uri)
 
         def run(*args: Any, **kwargs: Any) -> Any:
             token = CURRENT.set(instance)
+            work = Work(route)
             try:
                 if fit is not None:
                     args, kwargs = fit(args, kwargs)
-                return _plain_result(_called_with(function, args, kwargs))
+                return _plain_result(work.called(_called_with, function, args, kwargs))
             finally:
                 CURRENT.reset(token)
-                RECORDER.work(instance, 1)
+                work.done(instance)
 
         return run
 
     def _coroutine(
         self, function: "Function", fit: "Fit | None", uri: str, timeout_s: float | None
     ) -> "Function":
-        instance, running = self._instance, self._running
+        instance, running, route = self._instance, self._running, TABLE.route(uri)
 
         async def run(*args: Any, **kwargs: Any) -> Any:
             # This context is that of the connection, or in a test without one that of the caller.
@@ -333,21 +335,22 @@ class Joined:
             task = asyncio.current_task()
             assert task is not None  # noqa: S101 -- the session makes one for each run
             running.add(task)
+            work = Work(route)
             try:
                 with Call(instance, timeout_s) as call:
                     if timeout_s is None:
-                        return _plain_result(await made)
-                    return _plain_result(await _limited(made, call, uri, timeout_s))
+                        return _plain_result(await work.awaited(made))
+                    return _plain_result(await _limited(work.awaited(made), call, uri, timeout_s))
             finally:
                 running.discard(task)
-                RECORDER.work(instance, 1)
+                work.done(instance)
 
         return run
 
     def _generator(
-        self, function: "Function", fit: "Fit | None", timeout_s: float | None
+        self, function: "Function", fit: "Fit | None", uri: str, timeout_s: float | None
     ) -> "Function":
-        instance, running = self._instance, self._running
+        instance, running, route = self._instance, self._running, TABLE.route(uri)
 
         async def run(*args: Any, **kwargs: Any) -> Any:
             CURRENT.set(instance)
@@ -360,13 +363,14 @@ class Joined:
             running.add(task)
             call = Call(instance, timeout_s)
             RECORDER.calls.add(call)
+            work = Work(route)
             try:
                 async for value in made:
                     yield plain(value)
             finally:
                 RECORDER.calls.discard(call)
                 running.discard(task)
-                RECORDER.work(instance, 1)
+                work.done(instance)
 
         return run
 
@@ -374,7 +378,7 @@ class Joined:
         self, function: "Function", fit: "Fit | None", uri: str, timeout_s: float | None
     ) -> "Function":
         instance, running, life = self._instance, self._running, self._life
-        name = called(function)
+        name, route = called(function), TABLE.route(uri)
 
         async def run(*args: Any, **kwargs: Any) -> Any:
             CURRENT.set(instance)
@@ -388,8 +392,9 @@ class Joined:
             call.in_thread = True
             CALL.set(call)
             RECORDER.calls.add(call)
+            work = Work(route)
             future = life.begin_in_thread(
-                life.lane, partial(_called_with, function, args, kwargs), name
+                life.lane, partial(work.called, _called_with, function, args, kwargs), name
             )
             # Not when the waiting ends: a function that hangs hangs on when its caller has given up.
             future.add_done_callback(lambda _: RECORDER.calls.discard(call))
@@ -399,7 +404,7 @@ class Joined:
                 return _plain_result(await _limited(asyncio.shield(future), call, uri, timeout_s))
             finally:
                 running.discard(task)
-                RECORDER.work(instance, 1)
+                work.done(instance)
 
         return run
 

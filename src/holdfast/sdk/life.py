@@ -11,9 +11,10 @@ from contextvars import copy_context
 from inspect import iscoroutinefunction
 from threading import get_ident
 
+from holdfast.agent.routes import TABLE
 from holdfast.sdk.lane import Lane
 from holdfast.sdk.lastwords import one_line
-from holdfast.sdk.recorder import CURRENT, ON_BUS, Call, progress
+from holdfast.sdk.recorder import CURRENT, ON_BUS, Call, Work, progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,18 +139,22 @@ class Life:
     # -- what runs -------------------------------------------------------------------------------
 
     async def _run_timer(self, timer: "Timer") -> None:
+        route = TABLE.route(f"timer {self._name}.{called(timer.function)}", is_work=False)
         due_s = self.loop.time()
         while True:
             # Missed turns are not made up for: a burst after a hang helps nobody.
             due_s = max(due_s + timer.seconds, self.loop.time())
             await asyncio.sleep(due_s - self.loop.time())
+            work = Work(route)
             try:
-                await self.call(timer.function, timer.timeout)
+                await work.awaited(self.call(timer.function, timer.timeout))
             except Exception as error:
                 # A router or another component that is away is nobody's damage here, and the next run is the next attempt.
                 if not _is_of_the_bus(error):
                     raise
                 self._tell_failed_run(called(timer.function), error)
+            finally:
+                work.done_unasked()
 
     def _tell_failed_run(self, name: str, error: Exception) -> None:
         """Log it; the same again only the 10th, 100th, … time."""

@@ -7,14 +7,16 @@ without one. That a call may declare itself long is Chromium's HangWatcher.
 
 from contextvars import ContextVar
 from threading import Lock
-from time import monotonic_ns
+from time import monotonic_ns, perf_counter_ns, thread_time_ns
+
+from holdfast.agent.routes import TABLE, Route, finish, measured
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import Timeout
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
 
     from holdfast.sdk.instance import Instance
 
@@ -120,6 +122,16 @@ class Recorder:
             if instance is not None:
                 instance.work_done += n
 
+    def finished(
+        self, instance: "Instance | None", route: Route, began_ns: int, cpu_ns: int = 0
+    ) -> None:
+        """Count one piece of finished work on its route, with its latency (``began_ns``: perf_counter)."""
+        with self._lock:
+            self.work_done += 1
+            if instance is not None:
+                instance.work_done += 1
+            finish(route, began_ns, cpu_ns)
+
     def overdue_since_ns(self, now_ns: int) -> int:
         """Return when the oldest call began that is past its deadline and not declared long, or 0.
 
@@ -135,6 +147,41 @@ class Recorder:
 
 
 RECORDER = Recorder()
+
+
+class Work:
+    """One piece of work on a route: how long it takes, and of some what processor time they cost."""
+
+    __slots__ = ("_began_ns", "_cpu", "_every", "_route")
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._every = TABLE.every if TABLE.is_measured() else 0
+        self._cpu = [0]
+        self._began_ns = perf_counter_ns()
+
+    def awaited(self, made: "Awaitable[Any]") -> "Awaitable[Any]":
+        """Return what is to be awaited instead: the same, measured where it is this one's turn."""
+        send = getattr(made, "send", None)  # a coroutine; other awaitables are not measured
+        return measured(made, self._cpu) if self._every and send is not None else made  # type: ignore[arg-type]
+
+    def called(self, function: "Callable[..., Any]", *args: "Any") -> "Any":
+        """Call a plain function, in whatever thread."""
+        if not self._every:
+            return function(*args)
+        began_ns = thread_time_ns()
+        try:
+            return function(*args)
+        finally:
+            self._cpu[0] += thread_time_ns() - began_ns
+
+    def done(self, instance: "Instance | None") -> None:
+        """Count it."""
+        RECORDER.finished(instance, self._route, self._began_ns, self._cpu[0] * self._every)
+
+    def done_unasked(self) -> None:
+        """Count it on its route only: a timer's run is nobody's request."""
+        finish(self._route, self._began_ns, self._cpu[0] * self._every)
 
 
 def progress(text: str) -> None:
