@@ -101,10 +101,11 @@ class Guest:
             try:
                 now_ns = now()
                 threads = count()
-                self._pulse.thread_beat(now_ns, threads, table.in_flight, table.web_done, 0)
                 if self._loop is None:
                     self._pulse.vouch_for_loop(now_ns)
+                done = table.web_done
                 self._reporter.beat(now_ns, threads)
+                self._pulse.thread_beat(now_ns, threads, table.in_flight, done, 0)
             except Exception as error:  # noqa: BLE001 -- said once; a beat that stops would look like a hang
                 if not done_before:
                     done_before = 1

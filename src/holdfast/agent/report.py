@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 MANY = 300
 _EVERY_NS = 1_000_000_000
 _WINDOW_NS = 5_000_000_000
-#: With more threads than this, stacks are grouped and written, at most once in this time.
-_CROWD, _CROWD_EVERY_NS = 100, 2_000_000_000
+#: With more threads than this, stacks are grouped and written: at once when they have become a tenth more, else rarely (a
+#: microsecond a thread, with the interpreter's lock).
+_CROWD, _CROWD_EVERY_NS = 100, 20_000_000_000
 #: Entries of each kind, and how many are tried next when that does not fit.
 _ENTRIES = (16, 10, 6, 3, 1)
 _BLOCKED_KEPT = 8
@@ -52,7 +53,7 @@ class Reporter:
     """Called by the plain thread with each of its beats."""
 
     __slots__ = (
-        "_blocked", "_crowd", "_crowd_ns", "_last", "_rotated_ns", "_said", "_written_ns", "pulse", "serving_thread",
+        "_blocked", "_crowd", "_crowd_ns", "_crowd_of", "_last", "_rotated_ns", "_said", "_written_ns", "pulse", "serving_thread",
         "uses_greenlets",
     )  # fmt: skip
 
@@ -66,6 +67,7 @@ class Reporter:
         self._rotated_ns = monotonic_ns()
         self._blocked: dict[tuple[int, ...], list[Any]] = {}  #: [looks, stack] by key
         self._crowd: list[list[Any]] = []
+        self._crowd_of = 0  #: how many threads there were at the last look
         self._crowd_ns = 0
 
     def beat(self, now_ns: int, threads: int) -> None:
@@ -80,10 +82,11 @@ class Reporter:
         is_late = self.serving_thread and self.pulse.loop_beat_age_ns(now_ns) > LATE_NS
         if is_late:
             self._look_at_serving()
-        if threads > _CROWD and now_ns - self._crowd_ns > _CROWD_EVERY_NS:
+        if threads <= _CROWD:
+            self._crowd, self._crowd_of = [], 0
+        elif threads > self._crowd_of * 1.1 or now_ns - self._crowd_ns > _CROWD_EVERY_NS:
+            self._crowd_of = threads
             self._look_at_all(now_ns)
-        elif threads <= _CROWD:
-            self._crowd = []
         grown = max(made[kind] - before for before, kind in zip(self._last, (0, 1, 2), strict=True))
         passed_ns = now_ns - self._written_ns
         if passed_ns >= _EVERY_NS:

@@ -126,7 +126,7 @@ def _is_code(part: str) -> bool:
 
 def finish(route: Route, began_ns: int, cpu_ns: int = 0) -> None:
     """Add a finished piece of work to its row (``began_ns``: perf_counter)."""
-    route.count += 1
     route.latency_ns += perf_counter_ns() - began_ns
     if cpu_ns:
         route.cpu_ns += cpu_ns
+    route.count += 1  # last: a new count has its latency

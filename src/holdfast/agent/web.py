@@ -64,11 +64,11 @@ class Asgi:
             return await self.holdfast_app(scope, receive, send)
         finally:
             table.in_flight -= 1
-            table.web_done += 1
             route = self._paths.get((scope["method"], scope["path"]))
             if route is None:
                 route = self._found(scope)
             finish(route, began, cpu[0] * every if cpu else 0)
+            TABLE.web_done += 1
 
     def _found(self, scope: "Any") -> Route:
         # FastAPI and others leave the route that matched; it knows its pattern.
@@ -101,7 +101,6 @@ class Wsgi:
             return self.holdfast_app(environ, start_response)
         finally:
             TABLE.in_flight -= 1
-            TABLE.web_done += 1
             key = (environ.get("REQUEST_METHOD", "?"), environ.get("PATH_INFO", "?"))
             route = self._paths.get(key)
             if route is None:
@@ -109,6 +108,7 @@ class Wsgi:
                     self._paths.clear()
                 route = self._paths[key] = TABLE.route(name_of(*key))
             finish(route, began, (thread_time_ns() - cpu_began) * every if cpu_began else 0)
+            TABLE.web_done += 1
 
 
 def asgi(app: "Any") -> "Any":
@@ -198,7 +198,6 @@ def _aiohttp(module: "Any") -> None:
             return await handle(self, request)
         finally:
             table.in_flight -= 1
-            table.web_done += 1
             match = request._match_info  # noqa: SLF001 -- its property raises while there is none
             resource = match.route.resource if match is not None else None
             key = (request.method, resource)
@@ -206,6 +205,7 @@ def _aiohttp(module: "Any") -> None:
             if route is None:
                 route = rows[key] = TABLE.route(f"{request.method} {_canonical(resource)}")
             finish(route, began, cpu[0] * every if cpu else 0)
+            TABLE.web_done += 1
 
     application._handle = counted  # noqa: SLF001
 
@@ -230,8 +230,8 @@ def _tornado(module: "Any") -> None:
             return await execute(self, *args, **kwargs)
         finally:
             table.in_flight -= 1
-            table.web_done += 1
             route = TABLE.route(f"{self.request.method} {type(self).__name__}")
             finish(route, began, cpu[0] * every if cpu else 0)
+            TABLE.web_done += 1
 
     handler._execute = counted  # noqa: SLF001

@@ -62,15 +62,15 @@ class Beats:
 
     def _thread_beat(self, now_ns: int) -> None:
         calls = tuple(RECORDER.calls)
-        threads = threading.active_count()
+        threads, done = threading.active_count(), RECORDER.work_done + TABLE.web_done
+        self.reporter.beat(now_ns, threads)
         self._pulse.thread_beat(
             now_ns,
             threads,
             len(calls) + TABLE.in_flight,
-            RECORDER.work_done + TABLE.web_done,
+            done,
             RECORDER.overdue_since_ns(now_ns),
         )
-        self.reporter.beat(now_ns, threads)
         running = self._noting.running
         if running is None:
             # Nobody's code on the loop: whoever has been busy longest, in a thread, is named.
