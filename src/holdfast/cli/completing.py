@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: "ArgumentParser") -> None:
     """Declare the arguments."""
-    parser.add_argument("what", choices=("workers", "targets", "incidents"))
+    parser.add_argument("what", choices=("workers", "targets", "incidents", "subjects"))
 
 
 def run(args: "Namespace") -> int:
     """Print the words, one a line."""
     try:
         where = place.find(args)
-        words = (
-            _incidents(where)
-            if args.what == "incidents"
-            else _workers(where, with_components=args.what == "targets")
-        )
+        words = []
+        if args.what != "incidents":
+            words += _workers(where, with_components=args.what == "targets")
+        if args.what in ("incidents", "subjects"):
+            words += _incidents(where)
     except (HoldfastError, OSError):
         return 0
     sys.stdout.write("".join(f"{word}\n" for word in words))

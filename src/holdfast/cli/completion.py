@@ -12,6 +12,7 @@ from holdfast.cli import commands
 #: What stands for a positional argument or an option's value: asked for at the moment of completion.
 DYNAMIC = {
     "WORKER": "workers", "WORKER[/COMPONENT]": "targets", "ID": "incidents",
+    "WORKER|INCIDENT": "subjects",
 }  # fmt: skip
 
 

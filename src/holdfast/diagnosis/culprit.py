@@ -30,6 +30,9 @@ _ORDER = (CERTAIN, LIKELY, POSSIBLE)
 _LONGEST = 700
 #: A profile of fewer samples proves nothing.
 _FEW_SAMPLES = 5
+#: Fewer objects more are noise.
+_FEW_OBJECTS = 50
+_PLAIN = ("builtins.", "weakref.", "functools.", "collections.", "types.", "_thread.")
 #: A creating line that made at least this share of all is the one.
 _MOST_SHARE = 0.5
 _BOMBS = {"task_bomb": "tasks", "thread_bomb": "threads"}
@@ -98,7 +101,7 @@ def _since(facts: "Facts", one: "dict[str, Any]") -> None:
         same_package = package and words[:2] == ["package", package]
         same_file = len(words) > 1 and words[0] == "file" and path.endswith("/" + words[1])
         if same_package or same_file:
-            one["says"] += f" Since the last good start: {said}."
+            one["says"] += f" Since the last good start: {said}." if same_package else f" Lately: {said}."  # fmt: skip
             one["rests_on"].append("environment.json")
             return
 
@@ -120,6 +123,17 @@ def _caller(mine: "Sequence[Place]", after: int, facts: "Facts") -> str:
     if own is None:
         return ""
     return f", called from {own.short(str(facts.plan.get('directory') or ''))}"
+
+
+def _way(mine: "Sequence[Place]") -> str:
+    """Return the functions of the same package that led to the place, nearest first, as a clause."""
+    first = mine[0]
+    if not first.package:
+        return ""
+    names = dict.fromkeys(
+        p.short() for p in mine[1:] if p.package == first.package and p.function != first.function
+    )
+    return f", by way of {' <- '.join(list(names)[:4])}" if names else ""
 
 
 # -- crashes in C ----------------------------------------------------------------------------------
@@ -298,7 +312,7 @@ def _busy(facts: "Facts", *, memory: bool) -> "list[dict[str, Any]]":
     called = next((c for c in calls if c["package"] and c["is_c"]), None)
     share = f"{hot.share:.0%} of {taken.samples()} samples in {duration(taken.seconds)}"
     regex = regexes.call_of(list(reversed(hot.inner)), facts.source.get(place.frame, ""))
-    own = _caller(mine, 0, facts)
+    own = _way(mine) + _caller(mine, 0, facts)
     culprit = place
     if extension is not None:
         culprit = extension
@@ -444,10 +458,17 @@ def _allocations(facts: "Facts") -> "list[dict[str, Any]]":
 
 def _types(facts: "Facts") -> "list[dict[str, Any]]":
     """Types of objects of which there are more and more."""
-    grown = [t for t in facts.census.get("grown") or () if int(t.get("more") or 0) > 0]
+    grown = [
+        t
+        for t in facts.census.get("grown") or ()
+        # Some become more because the program works; what leaks is a share of all there is of it.
+        if int(t.get("more") or 0) >= max(_FEW_OBJECTS, int(t.get("count") or 0) // 100)
+    ]
     if not grown:
         return []
-    named = ", ".join(f"{t['type']} (+{t['more']})" for t in grown[:3])
+    # Dictionaries grow with everything: a type of somebody's says more.
+    grown.sort(key=lambda t: (str(t["type"]).startswith(_PLAIN), -int(t["more"])))
+    named = ", ".join(f"{t['type']} (+{t['more']}, {t['count']} in all)" for t in grown[:3])
     holder = facts.census.get("held_by") or []
     frames = [str(h["where"]) for h in holder if h.get("where")]
     mine = owners.places(frames, facts.owners)

@@ -127,6 +127,7 @@ def assess(facts: Facts) -> "dict[str, Any]":
     kind = kind_of(facts)
     found = _Found(kind)
     stacks = facts.live_stacks or (facts.report.stacks if facts.report else [])
+    stacks = [stack for stack in stacks if not places.is_ours(stack)]
     if facts.exit.get("cause") in _ENDED_BY:
         found.because("certain", _ENDED_BY[facts.exit["cause"]])
     if kind == "hang":
@@ -391,6 +392,11 @@ def _component(facts: Facts, frames: list[str]) -> str | None:
         return facts.blamed[0]
     components = facts.plan.get("components") or []
     note = str(facts.pulse.get("note") or "")
+    if signal_of(facts.order.get("status")) and facts.report and facts.report.fatal:
+        # Threads share one note, written by whoever ran last: what was on the crashing stack knows better.
+        crashed = places.component_of(frames, components)
+        if crashed is not None:
+            return crashed
     for component in components:
         # The component whose code ran at the last moment, or the last words: "crash component=board ValueError: …".
         if f"component={component['name']}" in note.split():

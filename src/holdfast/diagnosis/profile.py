@@ -77,7 +77,10 @@ def parse(text: str, seconds: float = 0.0) -> Profile:
             thread = parts.pop(0).partition("): ")[2]
         elif " in " not in parts[0] and not parts[0].endswith(")"):
             thread = parts.pop(0)
-        rows.append((thread, tuple(_frame(part) for part in parts), int(number)))
+        frames = tuple(_frame(part) for part in parts)
+        # The agent's own thread answers us just now: it is no part of the program.
+        if not any("/holdfast/agent/" in frame for frame in frames[:2]):
+            rows.append((thread, frames, int(number)))
     return Profile(rows, seconds)
 
 

@@ -115,7 +115,14 @@ def is_library(path: str) -> bool:
         # Not the faults that a drill injects: they stand for the component's own code.
         or ("/holdfast/container/" in path and not path.endswith("/faults.py"))
         or "/holdfast/sdk/" in path
+        or "/holdfast/agent/" in path
     )
+
+
+def is_ours(stack: "dict[str, Any]") -> bool:
+    """Tell whether a stack is that of a thread of Holdfast's own, which beats or answers inside the process."""
+    frames = [split_frame(frame)[0] for frame in stack.get("frames") or ()]
+    return bool(frames) and "/holdfast/agent/" in frames[-1] and "/holdfast/agent/" in frames[0]
 
 
 def guilty_frame(frames: "Sequence[str]") -> str | None:

@@ -59,15 +59,16 @@ _LIVE: "tuple[tuple[str, Collector, float], ...]" = (
     ("pulse", pulse.collect, 0.1),
     ("creation sites", sites.collect, 0.1),
     ("stacks", stacks.collect, 1.5),
-    # Both of these only begin here, and take what they found after the others have done their work.
+    # These three only begin here, and take what they found after the others have done their work.
+    ("question for a census", census.begin, 0.3),
     ("profiler", profile.begin, 0.3),
     ("first look at memory", memory.begin, 0.3),
     ("process", process.collect, 0.3),
     ("log", output.collect, 0.6),
     ("samples", samples.collect, 0.1),
     ("environment", environment.collect, 1.0),
-    ("census", census.collect, 1.5),
     ("profile", profile.collect, 1.6),
+    ("census", census.collect, 1.5),
     ("memory", memory.collect, 0.3),
 )
 _HURRIED: "tuple[tuple[str, Collector, float], ...]" = (
@@ -92,7 +93,16 @@ _NODE: "tuple[tuple[str, Collector, float], ...]" = (
 )
 #: Collectors that have nothing to say in most cases: what they did not find is not worth a word.
 _SILENT = frozenset(
-    {"profiler", "first look at memory", "creation sites", "census", "profile", "memory", "core"}
+    {
+        "profiler",
+        "first look at memory",
+        "question for a census",
+        "creation sites",
+        "census",
+        "profile",
+        "memory",
+        "core",
+    }
 )
 #: Looking up who owns the files on the stacks; what it cannot finish in time is left out of the findings.
 _NAMING_S = 0.5
@@ -187,6 +197,9 @@ def _collect(case: Case) -> None:
         said_nothing = name in _SILENT and not _has_something(case, name)
         if not said_nothing and (len(case.missed) == missed or _has_something(case, name)):
             case.collected.append(name)
+    if case.asked is not None:
+        case.asked.close()
+        case.asked = None
     if case.profiler is not None:
         case.profiler.abandon()  # no time was left to wait for it
         case.profiler = None
@@ -324,7 +337,7 @@ def _was_good(case: Case) -> bool:
         or float(case.order.get("lived_s") or 0.0) < healthy_s
     ):
         return False
-    return case.unchanged or not os.path.exists(environment.good_path(case))
+    return case.unchanged or not os.path.exists(case.good_path())
 
 
 def _restarts(order: "dict[str, Any]", start: object) -> int:

@@ -10,6 +10,7 @@ from holdfast.wire.jsonlite import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from typing import Any
 
     from holdfast.evidence.collectors.profile import Running
@@ -20,7 +21,7 @@ class Case:
     """One order, while it is carried out."""
 
     __slots__ = (
-        "collected", "deadline", "facts", "files", "fingerprint", "first_mappings", "key", "missed", "order", "pid", "plan",
+        "asked", "collected", "deadline", "facts", "files", "fingerprint", "first_mappings", "key", "missed", "order", "pid", "plan",
         "profiler", "run_dir", "start", "state_dir", "unchanged", "worker",
     )  # fmt: skip
 
@@ -47,6 +48,7 @@ class Case:
         self.fingerprint: dict[str, Any] = {}
         self.unchanged = False  #: nothing differs from the fingerprint taken before this life began
         self.profiler: Running | None = None  #: samples the process while other collectors work
+        self.asked: socket | None = None  #: a census that was asked for
         self.first_mappings: tuple[float, dict[str, int]] | None = None
         self.collected: list[str] = []
         self.missed: list[dict[str, str]] = []
@@ -73,6 +75,10 @@ class Case:
     def keep_json(self, name: str, value: object) -> None:
         """Put a value into the bundle, as JSON that is readable with ``cat``."""
         self.files[name] = readable(value)
+
+    def good_path(self) -> str:
+        """Return where the last good fingerprint is kept."""
+        return f"{self.state_dir}/{layout.GOOD}/{self.worker}.json"
 
     def last_fingerprint_path(self) -> str:
         """Return where the newest fingerprint is kept: it makes the next one cheap."""

@@ -59,6 +59,39 @@ def ask(path: str, what: "dict[str, Any]", timeout_s: float) -> "dict[str, Any] 
         sock.close()
 
 
+def begin(path: str, what: "dict[str, Any]") -> "_socket.socket | None":
+    """Send one request whose answer takes a while; :func:`finish` takes it. None when nobody is there."""
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        sock.settimeout(0.2)
+        sock.connect(path)
+        data = message.encode(what)
+        while data:
+            data = data[sock.send(data) :]
+    except OSError:
+        sock.close()
+        return None
+    return sock
+
+
+def finish(sock: "_socket.socket", timeout_s: float) -> "dict[str, Any] | None":
+    """Return the answer to a request that was begun; None when it did not come in time."""
+    until = time.monotonic() + timeout_s
+    data = b""
+    try:
+        while not data.endswith(b"\n"):
+            sock.settimeout(max(0.001, until - time.monotonic()))
+            part = sock.recv(1 << 18)
+            if not part:
+                return None
+            data += part
+        return message.decode(data)
+    except OSError:
+        return None
+    finally:
+        sock.close()
+
+
 def tell(
     run_dir: str, role: str, what: "dict[str, Any]", descriptors: "tuple[int, ...]" = ()
 ) -> bool:

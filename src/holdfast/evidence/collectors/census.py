@@ -5,7 +5,8 @@ the interpreter's lock for a million objects, twice, and allocations several tim
 where memory is the matter, and never where it is about to run out.
 """
 
-from holdfast.linux import talk
+from holdfast.diagnosis.lastwords import split_frame
+from holdfast.linux import files, talk
 from holdfast.wire import layout
 
 TYPE_CHECKING = False
@@ -16,26 +17,48 @@ if TYPE_CHECKING:
 
 _KINDS = frozenset({"memory_leak", "memory"})
 #: How long the target watches its own allocations.
-WINDOW_S = 0.6
+WINDOW_S = 0.5
 _SLACK_S = 0.8
+#: What is left for those who come after.
+_AFTER_S = 0.3
+_NOBODY = (
+    "nobody answered in time at its control socket (only Python programs with the agent have one)"
+)
 
 
-def collect(case: "Case") -> None:
-    """Ask for a census, where there is somebody to answer."""
+def begin(case: "Case") -> None:
+    """Ask for a census, where there is somebody to answer; :func:`collect` takes the answer later."""
     kind = str(case.order.get("kind"))
     flag = (case.order.get("flag") or {}).get("flag")
     if kind not in _KINDS and flag not in _KINDS and not case.order.get("census"):
         return
-    left_s = case.deadline.left_s() - _SLACK_S
-    window_s = min(WINDOW_S, left_s)
+    window_s = min(WINDOW_S, case.deadline.left_s() - _SLACK_S)
     if window_s < 0.1 or not case.alive():
         return
-    found, why = ask(case.run_dir, case.worker, window_s, case.deadline.scaled(window_s + _SLACK_S))
+    case.asked = talk.begin(
+        f"{case.run_dir}/{layout.CONTROL}/{case.worker}.sock", _request(window_s, trace=True)
+    )
+    if case.asked is None:
+        case.miss("census", _NOBODY)
+
+
+def collect(case: "Case") -> None:
+    """Wait for the answer and keep it."""
+    asked, case.asked = case.asked, None
+    if asked is None:
+        return
+    found, why = _read(talk.finish(asked, max(0.05, case.deadline.left_s() - _AFTER_S)))
     if not found:
         case.miss("census", why)
         return
+    for site in found.get("allocated") or ():
+        site["frames"] = [named(frame) for frame in site["frames"]]
     case.facts.census = found
     case.keep_json("census.json", found)
+
+
+def _request(window_s: float, *, trace: bool) -> "dict[str, Any]":
+    return {"do": "census", "window_s": window_s, "trace": trace}
 
 
 def ask(
@@ -43,9 +66,36 @@ def ask(
 ) -> "tuple[dict[str, Any], str]":
     """Return (the census, why there is none)."""
     path = f"{run_dir}/{layout.CONTROL}/{worker}.sock"
-    answer = talk.ask(path, {"do": "census", "window_s": window_s, "trace": trace}, timeout_s)
+    return _read(talk.ask(path, _request(window_s, trace=trace), timeout_s))
+
+
+def _read(answer: "dict[str, Any] | None") -> "tuple[dict[str, Any], str]":
     if answer is None:
-        return {}, "nobody answers at its control socket (only Python programs with the agent have one)"  # fmt: skip
+        return {}, _NOBODY
     if not answer.get("ok") or type(answer.get("census")) is not dict:
         return {}, str(answer.get("error") or "its answer is no census")
     return answer["census"], ""
+
+
+def named(frame: str) -> str:
+    """Return "file:line in function" for a frame of tracemalloc, which knows no functions: the ``def`` it stands under."""
+    path, number, function = split_frame(frame)
+    if function != "?" or not number or not path.endswith(".py"):
+        return frame
+    try:
+        lines = files.read(path).decode("utf-8", "replace").split("\n")[:number]
+    except OSError:
+        return frame
+    room = _indent(lines[-1]) if lines else 0
+    for line in reversed(lines):
+        text = line.strip()
+        if (text and _indent(line) < room) or line is lines[-1]:
+            room = min(room, _indent(line))
+            head = text.removeprefix("async ")
+            if head.startswith("def "):
+                return f"{path}:{number} in {head[4:].partition('(')[0].strip()}"
+    return f"{path}:{number} in <module>"
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())

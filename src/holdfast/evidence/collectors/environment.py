@@ -43,7 +43,7 @@ def collect(case: "Case") -> None:
 
     now = fingerprint(case)
     case.fingerprint = now
-    good = read_json(good_path(case))
+    good = read_json(case.good_path())
     last = read_json(case.last_fingerprint_path())
     case.unchanged = bool(last) and not changes.compare(last, now, 0.0)
     case.facts.changed = changes.compare(good, now, float(case.order.get("unix_s") or time.time()))
@@ -67,11 +67,6 @@ def _short(now: "dict[str, Any]", good: "dict[str, Any]") -> "dict[str, Any]":
     }
 
 
-def good_path(case: "Case") -> str:
-    """Return the file of the last good fingerprint."""
-    return f"{case.state_dir}/{layout.GOOD}/{case.worker}.json"
-
-
 def keep(case: "Case", *, good: bool) -> None:
     """Write the fingerprint down: as the newest one, and as the last good one when it is.
 
@@ -82,7 +77,7 @@ def keep(case: "Case", *, good: bool) -> None:
     newest = {**case.fingerprint, "oom_kills": case.facts.oom.get("kills")}
     files.write_atomic(case.last_fingerprint_path(), dumps(newest).encode(), mode=0o600)
     if good:
-        files.write_atomic(good_path(case), dumps(case.fingerprint).encode(), mode=0o600)
+        files.write_atomic(case.good_path(), dumps(case.fingerprint).encode(), mode=0o600)
 
 
 def fingerprint(case: "Case") -> "dict[str, Any]":

@@ -56,9 +56,7 @@ def _matters(case: "Case") -> bool:
 
 def baseline(case: "Case") -> "dict[str, Any]":
     """Return what the same life held when it was last well; empty when nobody looked then."""
-    from holdfast.evidence.collectors.environment import good_path
-
-    kept = read_json(good_path(case)).get("memory") or {}
+    kept = read_json(case.good_path()).get("memory") or {}
     if kept.get("start") != case.start or kept.get("pid") != case.pid or not kept.get("mappings"):
         return {}
     age_s = time.time() - float(kept.get("unix_s") or 0)

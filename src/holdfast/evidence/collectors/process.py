@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _THREADS = 200
 _DESCRIPTORS = 5000
 _TARGETS = 12
+_LISTED = 30
 _STATUS = ("VmPeak", "VmSize", "VmHWM", "VmRSS", "VmSwap", "Threads", "SigBlk", "SigIgn", "SigCgt", "voluntary_ctxt_switches",
            "nonvoluntary_ctxt_switches", "Seccomp", "TracerPid")  # fmt: skip
 
@@ -41,12 +42,23 @@ def collect(case: "Case") -> None:
     facts["command"] = procfs.command_line(case.pid)[:1]
     facts["thread_list"] = threads
     case.facts.process = facts
-    case.keep_json("process.json", facts)
+    # Of a thousand threads the first ones and the numbers are enough.
+    states: dict[str, int] = {}
+    for one in threads:
+        key = f"{one['state']} {one['wchan']}".strip()
+        states[key] = states.get(key, 0) + 1
+    facts["thread_states"] = states
+    case.keep_json("process.json", {**facts, "thread_list": threads[:_LISTED]})
     by_tid = {thread["tid"]: thread for thread in threads}
     for stack in case.facts.live_stacks:
         thread = by_tid.get(stack.get("tid"))
         if thread:
             stack["doing"] = thread["doing"]
+
+
+def threads_of(pid: int) -> "list[dict[str, Any]]":
+    """Return what the kernel says of each thread of a process."""
+    return _threads(f"/proc/{pid}")
 
 
 def _threads(base: str) -> "list[dict[str, Any]]":

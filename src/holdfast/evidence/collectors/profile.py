@@ -34,6 +34,8 @@ _LEAST_S = 0.2
 _RESERVE_S = 0.45
 _WRITING_S = 0.6
 _TEXT_BYTES = 65536
+#: So many looks of the agent are as good as a short profile.
+_LOOKS = 6
 
 
 class Running:
@@ -160,9 +162,27 @@ def _computes(case: "Case") -> bool:
     return found.state == "R" or any(stack.get("active") for stack in case.facts.live_stacks)
 
 
+def _seen_by_agent(case: "Case") -> bool:
+    """Take the looks that the agent took at a blocked loop, ten a second: no second profiler is needed for a hang."""
+    rows = [r for r in case.facts.sites.get("blocked") or () if type(r) is list and len(r) > 1]
+    if str(case.order.get("kind")) != "hang" or sum(int(row[0]) for row in rows) < _LOOKS:
+        return False
+    case.facts.profile = form.Profile(
+        [
+            ("serving thread", tuple(reversed([str(f) for f in row[1]])), int(row[0]))
+            for row in rows
+        ],
+        sum(int(row[0]) for row in rows) / 10,
+    )
+    case.files["profile.txt"] = case.facts.profile.collapsed().encode("utf-8", "replace")
+    return True
+
+
 def begin(case: "Case") -> None:
     """Start the profiler where the order is worth one; :func:`collect` takes what it found."""
     if not case.alive():
+        return
+    if _seen_by_agent(case):
         return
     seconds = wanted_s(case)
     if seconds < _LEAST_S:
@@ -170,7 +190,9 @@ def begin(case: "Case") -> None:
     from holdfast.evidence.collectors.environment import interpreter_of
 
     program = interpreter_of(case)
-    native = bool(case.order.get("native")) or str(case.order.get("kind")) in _NATIVE
+    # Where the agent tells who allocates, the pauses of native samples would only slow down what it looks at.
+    blind = case.asked is None and str(case.order.get("kind")) in _NATIVE
+    native = bool(case.order.get("native")) or blind
     running = start(
         case.pid, seconds, case.run_dir, interpreter=program, is_python=bool(program), native=native
     )

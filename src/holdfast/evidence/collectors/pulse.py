@@ -16,7 +16,7 @@ _EVENTS = 100
 
 def collect(case: "Case") -> None:
     """Read the pulse file; a new life may have put its own in place of it already."""
-    if case.facts.plan.get("kind") not in HOSTED:
+    if case.facts.plan.get("kind") not in HOSTED and not case.facts.plan.get("agent"):
         return
     base = f"{case.run_dir}/{layout.pulse(case.worker)}"
     for path in (base, f"{base}.last", f"{case.run_dir}/{layout.pulse(case.worker, 'spare')}"):
@@ -29,6 +29,12 @@ def collect(case: "Case") -> None:
         return
     now_ns = time.monotonic_ns()
     facts = {name: getattr(found, name) for name in format_.Pulse.__slots__}
+    # The creation sites are a file of their own in the bundle.
+    facts.pop("sites", None)
+    facts["routes"] = [
+        {"name": name, "count": count, "latency_sum_ns": latency_ns, "cpu_ns": cpu_ns}
+        for name, count, latency_ns, cpu_ns in facts.get("routes") or ()
+    ]
     for beat in ("thread_beat", "loop_beat"):
         at_ns = facts[f"{beat}_ns"]
         facts[f"{beat}_age_s"] = round((now_ns - at_ns) / 1e9, 3) if at_ns else None

@@ -32,17 +32,13 @@ def collect(case: "Case") -> None:
 
 def read(run_dir: str, worker: str, pid: int = 0) -> "dict[str, Any]":
     """Return ``{"tasks": [[count, live, site, [creators]], …], "threads": […]}``; empty when there are none."""
-    decode = getattr(pulse, "decode_sites", None)
-    if decode is None:
-        return {}  # written by an older Holdfast
     base = f"{run_dir}/{layout.pulse(worker)}"
     for path in (base, f"{base}.last"):
         try:
             data = files.read(path)
         except OSError:
             continue
-        head = pulse.decode(data)
-        if head is not None and (not pid or head.pid == pid):
-            found = decode(data)
-            return found if type(found) is dict else {}
+        found = pulse.decode(data)
+        if found is not None and (not pid or found.pid == pid):
+            return found.sites
     return {}

@@ -37,7 +37,7 @@ _STEP_S = 0.01
 #: With less than this left, a second look would cost the rest of the bundle.
 _SPARE_S = 0.5
 #: With more threads than this nobody looks at each of them from outside.
-_CROWD = 800
+CROWD = 800
 
 
 def collect(case: "Case") -> None:
@@ -47,11 +47,11 @@ def collect(case: "Case") -> None:
         return
     state, threads = _state(case.pid)
     texts: list[str] = []
-    if threads > _CROWD:
+    if threads > CROWD:
         case.miss(
             "py-spy", f"{threads} threads: it takes seconds for a thousand, and fails above 4,096"
         )
-        stacks = _grouped(case)
+        stacks = grouped(case.facts.sites)
     else:
         stacks = _pyspy(case, state)
     if stacks:
@@ -83,9 +83,9 @@ def _state(pid: int) -> tuple[str, int]:
     return (found.state, found.threads) if found else ("?", 0)
 
 
-def _grouped(case: "Case") -> "list[dict[str, Any]]":
+def grouped(sites: "dict[str, Any]") -> "list[dict[str, Any]]":
     """Return the stacks that the agent has grouped: 5,000 threads in the same place are one stack."""
-    rows = case.facts.sites.get("running") or ()
+    rows = sites.get("running") or ()
     return [
         {"thread": f"{row[0]} threads alike", "frames": [str(f) for f in row[1]], "current": False, "alike": int(row[0])}
         for row in rows if type(row) is list and len(row) > 1
@@ -187,7 +187,7 @@ def _from_inside(case: "Case", state: str, texts: list[str]) -> "list[dict[str, 
     asked = _signalled(case)
     socket = f"{case.run_dir}/{layout.CONTROL}/{case.worker}.sock"
     answer = talk.ask(socket, {"do": "stacks"}, case.deadline.scaled(_SOCKET_S))
-    stacks = _answered(answer or {}, texts)
+    stacks = answered(answer or {}, texts)
     if not answer:
         case.miss("control socket", "the container did not answer in time")
     if asked:
@@ -236,7 +236,7 @@ def _dumped(case: "Case", sent_s: float) -> list[str]:
         time.sleep(_STEP_S)
 
 
-def _answered(answer: "dict[str, Any]", texts: list[str]) -> "list[dict[str, Any]]":
+def answered(answer: "dict[str, Any]", texts: list[str]) -> "list[dict[str, Any]]":
     """Read the container's answer: stacks as in incident.json, or faulthandler's text."""
     given = answer.get("stacks")
     if type(given) is str:

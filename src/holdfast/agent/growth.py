@@ -1,0 +1,215 @@
+"""What becomes more in this process, which lines allocate it, and who holds it?
+
+Counts the objects that the garbage collector knows twice, with ``tracemalloc`` on in between, and follows the references of one
+object of the type that grew most. Expensive (the interpreter is held for about 0.1 s a million objects, and allocations are several times
+slower while it watches), so it is done only when asked for: by a person, or as evidence about a leak. What C code takes with malloc
+is seen by nobody here.
+"""
+
+import gc
+import os
+import sys
+from collections import Counter
+from time import monotonic, sleep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+    from typing import Any
+
+#: Frames that tracemalloc keeps of an allocation.
+_DEPTH = 8
+_TYPES, _SITES = 15, 6
+_NOT_THE_PROGRAM = (
+    os.path.dirname(__file__),
+    f"{os.path.dirname(os.__file__)}/tracemalloc.py",
+    "<frozen importlib",
+)
+#: Steps that are followed from an object to whoever holds it; each looks at all objects.
+_STEPS = 14
+_SAMPLED = 40
+#: With more objects than this, following references would hold the interpreter for seconds.
+_FOLLOWED_UP_TO = 3_000_000
+#: Modules whose types say nothing about who made so many of them.
+_PLAIN = frozenset({"builtins", "weakref", "functools", "collections", "types"})
+_PASSING = frozenset(
+    {
+        "frame",
+        "traceback",
+        "list_iterator",
+        "tuple_iterator",
+        "generator",
+        "coroutine",
+        "async_generator",
+    }
+)
+_LARGE, _BREADTH, _HOLDERS = 500, 8, 3
+#: Following references is given up after this long: the program waits meanwhile.
+_FOLLOWED_S = 0.3
+
+
+def growth(window_s: float, *, trace: bool = True) -> "dict[str, Any]":
+    """Return what became more within a while: types, lines that allocated it, and who holds it.
+
+    Args:
+        window_s: How long to look; at most 10 s.
+        trace: Watch the allocations, too; slows the program down meanwhile.
+    """
+    window_s = max(0.0, min(10.0, window_s))
+    if trace:
+        import tracemalloc  # noqa: F401 -- what the import makes is no growth of the program
+    before = Counter(map(type, gc.get_objects()))
+    allocated = _watch(window_s, trace=trace)
+    objects = gc.get_objects()
+    after = Counter(map(type, objects))
+    more = [(count - before[kind], kind) for kind, count in after.items() if count > before[kind]]
+    more.sort(key=lambda pair: -pair[0])
+    held: list[dict[str, str]] = []
+    own = next((kind for _, kind in more[:8] if kind.__module__ not in _PLAIN), None)
+    kind = own or (more[0][1] if more else None)
+    if kind is not None and len(objects) <= _FOLLOWED_UP_TO:
+        # In the middle of the newest: old ones may be there for good, the very newest are in use.
+        alike = [one for one in objects if type(one) is kind][-_SAMPLED:]
+        del objects
+        if alike:
+            held = _holders(alike[len(alike) // 2], [alike])
+    else:
+        del objects
+    return {
+        "window_s": window_s,
+        "objects": sum(after.values()),
+        "blocks": sys.getallocatedblocks(),
+        "types": [{"type": _name(kind), "count": count} for kind, count in after.most_common(_TYPES)],
+        "grown": [{"type": _name(kind), "more": count, "count": after[kind]} for count, kind in more[:_TYPES]],
+        "allocated": allocated,
+        "held_by": held,
+    }  # fmt: skip
+
+
+def _watch(window_s: float, *, trace: bool) -> "list[dict[str, Any]]":
+    """Return the lines that allocated what is still there, the most bytes first; none without tracemalloc."""
+    if not trace:
+        sleep(window_s)
+        return []
+    import tracemalloc
+
+    ours = not tracemalloc.is_tracing()
+    if ours:
+        tracemalloc.start(_DEPTH)
+    try:
+        sleep(window_s)
+        gc.collect(1)  # what is garbage already is no leak
+        # The list behind take_snapshot(): a tenth of its time, and the program is slow meanwhile.
+        from _tracemalloc import _get_traces
+
+        traces = _get_traces()
+    finally:
+        if ours:
+            tracemalloc.stop()
+    return _by_stack(traces)
+
+
+def _by_stack(traces: "Sequence[Any]") -> "list[dict[str, Any]]":
+    totals: dict[int, list[Any]] = {}
+    for trace in traces:
+        # Equal stacks are one and the same tuple, so its id is enough, and far cheaper than its hash.
+        entry = totals.get(id(trace[2]))
+        if entry is None:
+            entry = totals[id(trace[2])] = [0, 0, trace[2]]
+        entry[0] += trace[1]
+        entry[1] += 1
+    ordered = sorted(totals.values(), key=lambda entry: -int(entry[0]))
+    found = []
+    for size, count, stack in ordered:
+        # _get_traces() gives the innermost frame first.
+        if stack and not stack[0][0].startswith(_NOT_THE_PROGRAM):
+            frames = [f"{name}:{line} in ?" for name, line in stack]
+            found.append({"bytes": size, "count": count, "frames": frames})
+        if len(found) >= _SITES:
+            break
+    return found
+
+
+def _holders(one: object, mine: "list[Any]") -> "list[dict[str, str]]":
+    """Follow the references from an object outwards, level by level, to a collection that is large, and to who has it."""
+    found: list[dict[str, str]] = []
+    seen = {id(one), id(mine), *(id(m) for m in mine), *_running_frames()}
+    level: list[Any] = [one]
+    until_s = monotonic() + _FOLLOWED_S
+    for _ in range(_STEPS):
+        if monotonic() > until_s:
+            break
+        referrers = gc.get_referrers(
+            *level
+        )  # one pass over all objects, however many are asked about
+        seen.update((id(level), id(referrers), id(sys._getframe())))  # noqa: SLF001 -- what is ours is no answer
+        fresh = [r for r in referrers if id(r) not in seen and type(r).__name__ not in _PASSING]
+        seen.update(id(r) for r in fresh)
+        del referrers
+        told = [(named, r) for r in fresh if (named := _named(r)) is not None]
+        large = next((pair for pair in told if "where" in pair[0] or "large" in pair[0]), None)
+        if large is not None:
+            found = [large[0]]
+            if "where" in large[0]:
+                break
+            level = [large[1]]
+            continue
+        if found and told:
+            # Whoever has the large collection: the first one with a name.
+            found.append(told[0][0])
+            if len(found) > _HOLDERS or "end" in told[0][0]:
+                break
+            level = [told[0][1]]
+            continue
+        if not fresh:
+            break
+        level = fresh[:_BREADTH]
+    return found
+
+
+def _running_frames() -> "set[int]":
+    """Return the ids of the frames that run now: what they hold is in use, and no leak."""
+    found: set[int] = set()
+    for top in sys._current_frames().values():  # noqa: SLF001 -- the documented way
+        frame: FrameType | None = top
+        while frame is not None:
+            found.add(id(frame))
+            frame = frame.f_back
+    return found
+
+
+def _named(one: "Any") -> "dict[str, str] | None":
+    """Say what a holder is, where that means something to a person."""
+    kind = type(one)
+    wrapped = getattr(one, "__wrapped__", None) if kind.__name__ == "_lru_cache_wrapper" else None
+    if wrapped is not None:
+        return {"says": f"the cache of {_name(wrapped)} (functools.lru_cache)", "where": _where(wrapped)}  # fmt: skip
+    if kind is dict:
+        if one.get("__spec__") is not None and isinstance(one.get("__name__"), str):
+            return {"says": f"the module {one['__name__']}", "end": "yes"}
+        return (
+            {"says": f"a dictionary of {len(one)}", "large": "yes"} if len(one) > _LARGE else None
+        )
+    if kind in (list, set):
+        return (
+            {"says": f"a {kind.__name__} of {len(one)}", "large": "yes"}
+            if len(one) > _LARGE
+            else None
+        )
+    if kind.__name__ == "function":
+        return {"says": f"the function {_name(one)}", "where": _where(one)}
+    if isinstance(one, type):
+        return {"says": f"the class {_name(one)}", "end": "yes"}
+    if kind.__module__ == "builtins":
+        return None
+    return {"says": f"an object of {_name(kind)}"}
+
+
+def _name(one: "Any") -> str:
+    return f"{getattr(one, '__module__', None) or '?'}.{getattr(one, '__qualname__', None) or type(one).__name__}"  # fmt: skip
+
+
+def _where(function: "Any") -> str:
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno} in {code.co_qualname}" if code else ""

@@ -1,0 +1,124 @@
+"""`holdfast stacks WORKER`: where is each of its threads, right now? Works with a frozen process, too."""
+
+import sys
+
+from holdfast.cli import live, output, terminal
+from holdfast.diagnosis import owners
+from holdfast.diagnosis import stacks as form
+from holdfast.diagnosis.lastwords import split_frame
+from holdfast.evidence.collectors import process, sites
+from holdfast.evidence.collectors import stacks as taking
+from holdfast.linux import procfs, talk
+from holdfast.model.errors import NodeError
+from holdfast.wire import layout
+from holdfast.wire.jsonlite import loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from typing import Any
+
+_PYSPY_S, _SOCKET_S = 10.0, 3.0
+
+
+def add_arguments(parser: "ArgumentParser") -> None:
+    """Declare the arguments."""
+    live.add_worker(parser)
+    parser.add_argument("--native", action="store_true", help="with the frames of C code")
+    parser.add_argument("--all", action="store_true", help="the interpreter's own frames as well")
+
+
+def run(args: "Namespace") -> int:
+    """Take the stacks and print equal ones once."""
+    target = live.find(args)
+    stacks, why = take(target, native=args.native)
+    if not stacks:
+        msg = (
+            f'no stacks of worker "{target.name}" (pid {target.pid}): {"; ".join(why)}\n'
+            "  what this machine allows:  holdfast doctor"
+        )
+        raise NodeError(msg)
+    if args.json:
+        output.document({"worker": target.name, "pid": target.pid, "stacks": stacks})
+        return 0
+    sys.stdout.write("\n".join(render(target, stacks, terminal.paint_for(args), show_all=args.all)) + "\n")  # fmt: skip
+    return 0
+
+
+def take(target: live.Target, *, native: bool = False) -> "tuple[list[dict[str, Any]], list[str]]":
+    """Return the stacks from the first source that has any, and what the others said."""
+    why: list[str] = []
+    threads = process.threads_of(target.pid)
+    found: list[dict[str, Any]] = []
+    reading = procfs.reading(target.pid)
+    if reading is not None and reading.threads > taking.CROWD:
+        found = taking.grouped(sites.read(target.run_dir, target.name, target.pid))
+        why.append(f"{reading.threads} threads: too many for py-spy")
+    if not found:
+        found = _pyspy(target, native, reading.state if reading else "?", why)
+    if not found:
+        found = _asked(target, why)
+    doing = {thread["tid"]: thread["doing"] for thread in threads}
+    for stack in found:
+        if stack.get("tid") in doing:
+            stack["doing"] = doing[stack["tid"]]
+    return [stack for stack in found if not form.is_ours(stack)], why
+
+
+def _pyspy(target: live.Target, native: bool, state: str, why: "list[str]") -> "list[dict[str, Any]]":  # fmt: skip
+    tool = taking.find_pyspy(target.python())
+    if tool is None:
+        why.append("py-spy is not installed (pip install py-spy)")
+        return []
+    if not target.python():
+        why.append("it is not a Python program")
+        return []
+    argv = [tool, "dump", "--pid", str(target.pid), "--json", "--full-filenames"]
+    argv.append("--native" if native and state not in "Tt" else "--nonblocking")
+    text, trouble = taking.run_tool(argv, _PYSPY_S)
+    try:
+        threads = loads(text) if text else []
+    except ValueError:
+        trouble, threads = "its answer is not JSON", []
+    if trouble:
+        why.append(f"py-spy: {trouble}")
+    return form.from_pyspy([t for t in threads if type(t) is dict])
+
+
+def _asked(target: live.Target, why: "list[str]") -> "list[dict[str, Any]]":
+    path = f"{target.run_dir}/{layout.CONTROL}/{target.name}.sock"
+    answer = talk.ask(path, {"do": "stacks"}, _SOCKET_S)
+    found = taking.answered(answer or {}, [])
+    if not found:
+        why.append("it does not answer at its control socket")
+    return found
+
+
+def render(
+    target: live.Target, stacks: "list[dict[str, Any]]", paint: terminal.Paint, *, show_all: bool
+) -> "list[str]":
+    """Return the lines that a person reads: equal stacks once, the program's own lines in bold."""
+    directory = str(target.entry.get("directory") or "")
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for stack in stacks:
+        groups.setdefault(tuple(stack["frames"]), []).append(stack)
+    lines = [f"{target.name}  pid {target.pid}, {sum(int(s.get('alike') or 1) for s in stacks)} threads"]  # fmt: skip
+    for frames, alike in groups.items():
+        first = alike[0]
+        name = str(first["thread"]) if len(alike) == 1 else f"{len(alike)} threads alike: {', '.join(str(s['thread']) for s in alike[:3])}"  # fmt: skip
+        marks = [str(first["doing"])] if first.get("doing") else []
+        marks += ["has the GIL"] if first.get("current") else []
+        lines += ["", paint(name, "bold") + (f"  {', '.join(marks)}" if marks else "")]
+        hidden = 0
+        for frame in frames:
+            path, number, function = split_frame(frame)
+            machinery = owners.is_machinery(path)
+            if machinery and not show_all:
+                hidden += 1
+                continue
+            where = f"{owners.short_path(path, directory)}:{number}" if number else owners.short_path(path, directory)  # fmt: skip
+            library = form.is_library(path)
+            lines.append(f"    {paint(function, '' if library else 'bold')}  {paint(where, 'dim')}")
+        if hidden:
+            lines.append(paint(f"    … {hidden} frames of the interpreter (--all)", "dim"))
+    return lines
