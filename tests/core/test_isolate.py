@@ -306,7 +306,8 @@ def test_only_what_changed_is_restarted() -> None:
     assert list(prints(twice)) == ["all", "all+search", "all+stats"]
     assert prints(once)["all"] == prints(twice)["all"] != prints(before)["all"]
     assert prints(parts.written(twice)) == prints(before)
-    logs = [entry["log"]["directory"] for entry in twice["workers"]]
+    loose: Any = twice["workers"]
+    logs = [entry["log"]["directory"] for entry in loose]
     assert logs == ["/state/logs/all", "/state/logs/all+search", "/state/logs/all+stats"]
 
 

@@ -65,6 +65,11 @@ GROUPS: "tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...]" = (
         (
             ("incidents", "incidents", "list what broke"),
             ("incident", "incident", "tell the story of one incident"),
+            (
+                "isolate",
+                "isolate",
+                "show which component is the culprit, and how its worker is split",
+            ),
             ("drill", "drill", "break things on purpose and measure the recovery"),
             ("doctor", "doctor", "tell what this machine allows and what that means"),
         ),

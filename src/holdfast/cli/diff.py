@@ -2,6 +2,7 @@
 
 from holdfast.cli import check, output, place
 from holdfast.config.diff import diff_plans, explain, keep_environment
+from holdfast.core import parts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def compare(args: "Namespace") -> "tuple[place.Place, Plan, dict[str, Any]]":
     place.need_running(where)
     running: Any = place.read_plan(where)
     new = keep_environment(new, running)
-    changes = diff_plans(running, new)
+    # A split is the node's own doing, not a difference that somebody wrote.
+    changes = diff_plans(parts.written(running), new)
     listed = [
         {"worker": c.worker, "action": c.action, "keys": list(c.keys), "details": list(c.details)}
         for c in changes

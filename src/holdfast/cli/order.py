@@ -10,6 +10,7 @@ import time
 from holdfast.cli import output, place, waiting
 from holdfast.cli.commands import say
 from holdfast.cli.words import parse_span, unknown
+from holdfast.core.parts import family
 from holdfast.linux import talk
 from holdfast.model.errors import NodeError
 from holdfast.wire import layout
@@ -39,7 +40,11 @@ def run(args: "Namespace") -> int:
     place.need_running(where)
     plan = place.read_plan(where)
     entries = {worker["name"]: worker for worker in plan["workers"]}
-    targets = [_target(word, entries) for word in args.target]
+    targets = [
+        target
+        for word in args.target
+        for target in _targets(word, entries, plan.get("split") or {})
+    ]
     results = []
     for worker, component in targets:
         if component:
@@ -50,6 +55,20 @@ def run(args: "Namespace") -> int:
     if args.json:
         output.document({"orders": results})
     return 0 if all(result["ok"] for result in results) else 1
+
+
+def _targets(
+    word: str, entries: "dict[str, dict[str, Any]]", splits: "dict[str, Any]"
+) -> "list[tuple[str, str]]":
+    """Return what a word means: of a worker that is split all parts, or the part that has the component."""
+    worker, _, component = word.partition("/")
+    if worker not in splits:
+        return [_target(word, entries)]
+    parts = splits[worker]["parts"]
+    if not component:
+        return [(name, "") for name in parts]
+    home = next((name for name, members in parts.items() if component in members), worker)
+    return [_target(f"{home}/{component}", entries)]
 
 
 def _target(word: str, entries: "dict[str, dict[str, Any]]") -> "tuple[str, str]":
@@ -173,3 +192,20 @@ def _tell(args: "Namespace", result: "dict[str, Any]") -> None:
         print(result["says"], flush=True)
     else:
         say(result["says"])
+
+
+def settle(args: "Namespace", where: place.Place, whole: str) -> "list[str]":
+    """Wait until a configured worker, or all its parts, serve; return those that do not in time."""
+    left: list[str] = []
+
+    def look() -> "tuple[bool, str]":
+        now = waiting.workers(where.run_dir)
+        left[:] = [
+            name
+            for name, one in now.items()
+            if family(name) == whole and one.get("up") and not waiting.is_serving(one)
+        ]
+        return not left, f"waiting for {', '.join(left[:4])}"
+
+    waiting.until(look, waiting.SLACK_S, waiting.progress(args))
+    return left

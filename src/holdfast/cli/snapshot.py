@@ -86,6 +86,10 @@ def take(place: Place, *, timeout_s: float = 2.0, components: bool = True) -> "d
         "keeper_answers": answers,
         "trouble": trouble,
         "workers": workers,
+        "splits": [
+            {"worker": whole, "parts": split["parts"], "since_unix_s": split["since_unix_s"]}
+            for whole, split in (plan.get("split") or {}).items()
+        ],
         "flags": [flag for flag in flags if flag["worker"] not in planned],
         "house": house(place),
     }

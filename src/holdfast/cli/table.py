@@ -210,6 +210,7 @@ def notes(snapshot: "dict[str, Any]", width: int, paint: Paint, now_unix_s: floa
     for worker in snapshot["workers"]:
         all_flags += worker["flags"]
     found += [flag_lines(flag, paint, now_unix_s) for flag in all_flags]
+    found += [split_lines(split, paint, now_unix_s) for split in snapshot.get("splits", ())]
     flagged = {flag["worker"] for flag in all_flags}
     for worker in snapshot["workers"]:
         if worker["name"] in flagged and worker["state"] == "running":
@@ -240,6 +241,18 @@ def flag_lines(flag: "dict[str, Any]", paint: Paint, now_unix_s: float) -> "list
     if flag.get("incident"):
         lines.append(f"    look: holdfast incident {flag['incident']}")
     return lines
+
+
+def split_lines(split: "dict[str, Any]", paint: Paint, now_unix_s: float) -> "list[str]":
+    """Return how a worker is split to find out which of its components makes it die."""
+    alone = [members[0] for members in split["parts"].values() if len(members) == 1]
+    who = f"{', '.join(alone[:6])}{' …' if len(alone) > 6 else ''} alone"
+    since = words.span(now_unix_s - split["since_unix_s"])
+    return [
+        f"{paint('!', 'yellow')} {split['worker']}: {paint('split', 'bold')} into {words.count(len(split['parts']), 'part')} "
+        f"for {since}, because it died again and again" + (f": {who}" if alone else ""),
+        "    look: holdfast isolate",
+    ]
 
 
 def trouble_lines(worker: "dict[str, Any]", paint: Paint) -> "list[str]":

@@ -11,6 +11,7 @@ killed decides the same again, and deciding twice changes nothing. Left out: cha
 scores over all workers (:mod:`holdfast.core.suspicion`).
 """
 
+from holdfast.core.parts import family
 from holdfast.core.suspicion import Lived, suspects
 
 TYPE_CHECKING = False
@@ -33,6 +34,11 @@ _LEAST_QUIET_S = 60.0
 #: A culprit that has lived this long was mended: the worker becomes one again.
 REJOIN_S = 86400.0
 
+#: How a note begins that the container left when it ended itself. Others were written by whoever ran last, in any thread.
+_LAST_WORDS = ("crash ", "exit ")
+#: Deaths that are remembered of one worker; the keeper's journal holds no more for long, either.
+_KEPT = 200
+
 #: Ends that say nothing about a component: SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGUSR1, SIGUSR2, SIGPIPE, SIGTERM
 #: come from outside (and the kernel's OOM killer is told apart by whoever calls).
 _FROM_OUTSIDE = frozenset({1, 2, 3, 9, 10, 12, 13, 15})
@@ -49,15 +55,17 @@ APART = "apart"  # together they died, apart they live
 class Death:
     """One death that counts, as the keeper's journal has it."""
 
-    __slots__ = ("at_s", "blamed", "components", "n", "seq", "worker")
+    __slots__ = ("at_s", "blamed", "components", "is_sure", "n", "seq", "worker")
 
     def __init__(
-        self, worker: str, components: "Sequence[str]", at_s: float, *, blamed: str = "", n: int = 0, seq: int = 0
+        self, worker: str, components: "Sequence[str]", at_s: float, *, blamed: str = "", is_sure: bool = False,
+        n: int = 0, seq: int = 0,
     ) -> None:  # fmt: skip
         self.worker = worker
         self.components = frozenset(components)
         self.at_s = at_s  #: monotonic
         self.blamed = blamed if blamed in self.components else ""  #: whom direct evidence accuses
+        self.is_sure = is_sure  #: it was its last word; else somebody may still know better
         self.n = n
         self.seq = seq
 
@@ -107,11 +115,31 @@ def death_of(record: "Mapping[str, Any]", *, is_oom: bool = False) -> "Death | N
             return None
     # What ran when memory ran out is chance; what ran when the process crashed or hung is not.
     says_who = not is_oom and not (is_remedy and "memory" in str(record.get("flag")))
-    blamed = noted(str(record.get("note") or "")) if says_who else ""
+    note = str(record.get("note") or "")
     return Death(
-        str(record["worker"]), record["components"], float(record["mono_s"]), blamed=blamed,
+        str(record["worker"]), record["components"], float(record["mono_s"]),
+        blamed=noted(note) if says_who else "", is_sure=note.startswith(_LAST_WORDS),
         n=int(record.get("n", 0)), seq=int(record.get("seq", 0)),
     )  # fmt: skip
+
+
+def follow(
+    known: "dict[str, list[Death]]", record: "Mapping[str, Any]", *, is_oom: bool = False
+) -> "Death | None":
+    """Bring what is known of each configured worker up to date with a record; return the death if it is one."""
+    worker = record.get("worker")
+    if worker is None:
+        return None
+    whole = family(worker)
+    if record["k"] == "order" and record["do"] == "rejoin":
+        known[whole] = []  # what was found belongs to the split
+    if _is_persons(record):
+        # Somebody did something about it, or wants to see: a clean slate, as with the restart limit.
+        known[whole] = [d for d in known.get(whole, ()) if worker not in (d.worker, whole)]
+    death = death_of(record, is_oom=is_oom)
+    if death is not None:
+        known[whole] = [*known.get(whole, [])[1 - _KEPT :], death]
+    return death
 
 
 def noted(note: str) -> str:
@@ -180,10 +208,10 @@ def find(
         )
         return Finding(COMMON, says, alone, together)
     if alone:
-        who = " and ".join(f'component "{name}" ({_times(count)})' for name, count in alone)
+        who = " and ".join(f'component "{name}" died {_times(count)}' for name, count in alone)
         others = len(everybody) - len(alone)
-        says = f"culprit: {who} died alone, in a worker of its own"
-        says += f"; the other {others} are not touched by it" if others else ""
+        says = f"culprit: {who} in a worker of its own"
+        says += f"; the other {others} go on without harm" if others else ""
         return Finding(CULPRIT, says, alone, together)
     quiet_s = now_s - max([since_s, *(death.at_s for death in deaths)])
     if len(joint) >= REPEAT and quiet_s >= quiet_enough_s(joint):
@@ -215,6 +243,13 @@ def is_mended(
 # -- private ----------------------------------------------------------------------------------------
 
 
+def _is_persons(record: "Mapping[str, Any]") -> bool:
+    """Whether a person has started or restarted a worker."""
+    if record["k"] == "want":
+        return bool(record.get("up")) and record.get("by") not in ("plan", "watchdog")
+    return record["k"] == "order" and record["do"] == "restart" and record.get("by") == "user"
+
+
 def _alone(deaths: "Sequence[Death]") -> "list[tuple[str, int]]":
     """Return the components that died alone, and how often; most often first."""
     tally: dict[str, int] = {}
@@ -234,9 +269,10 @@ def _may_accuse(parts: "Mapping[str, Sequence[str]]", alone: "Mapping[str, int]"
 
 
 def _accused(deaths: "Sequence[Death]", members: "frozenset[str]") -> str:
-    """Return whom most of the deaths accuse; the later one where that is open."""
+    """Return whom most of the deaths accuse; the later one where that is open. What is sure outweighs any hint."""
     tally: dict[str, int] = {}
-    for death in deaths:
+    sure = [death for death in deaths if death.is_sure and death.blamed]
+    for death in sure or deaths:
         if death.blamed in members:
             tally[death.blamed] = tally.pop(death.blamed, 0) + 1
     most = max(tally.values(), default=0)

@@ -41,7 +41,9 @@ def tell_pipes(state: "State") -> None:
 def apply(state: "State", path: str) -> "dict[str, Any]":
     """Make a new plan the running one; only workers that it changes are touched. What is split stays split."""
     new = plan_format.decode(files.read(path), path)
-    return take_effect(state, parts.carry_over(new, state.plan))
+    touched = take_effect(state, parts.carry_over(new, state.plan))
+    state.house.say(f"plan {new['digest'][:12]} applied")
+    return touched
 
 
 def take_effect(state: "State", new: "Plan", *, kill: "Collection[str]" = ()) -> "dict[str, Any]":
@@ -96,5 +98,4 @@ def take_effect(state: "State", new: "Plan", *, kill: "Collection[str]" = ()) ->
     tell_pipes(state)
     for role in ("watchdog", "logger"):
         talk.tell(state.run_dir, role, {"do": "plan"})
-    state.house.say(f"plan {new['digest'][:12]} applied")
     return touched

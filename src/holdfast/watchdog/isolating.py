@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from holdfast.watchdog.orders import Orders
 
 #: So long we wait for what the crashing stack says: it knows better than a note whose code it was.
-_PATIENCE_S = 2.0
+_PATIENCE_S = 1.0
 #: What a split has shown is looked at so often where nothing happens.
 _FIND_S = 5.0
 #: The incident of a death is waited for this long before its timeline goes without our line.
@@ -35,7 +35,7 @@ class Isolating:
     """The workers of several components."""
 
     __slots__ = (
-        "_asked", "_deaths", "_engine", "_families", "_find_s", "_keeper", "_notes", "_orders", "_said", "_since_s",
+        "_asked", "_deaths", "_due_s", "_engine", "_families", "_find_s", "_keeper", "_notes", "_orders", "_said", "_since_s",
         "_state_dir",
     )  # fmt: skip
 
@@ -46,6 +46,7 @@ class Isolating:
         self._state_dir = ""
         self._families: dict[str, Family] = {}
         self._deaths: dict[str, list[isolate.Death]] = {}
+        self._due_s: dict[str, float] = {}  #: since when a split is due
         self._since_s: dict[str, float] = {}  #: monotonic time of each last split
         self._asked: set[str] = set()  #: the keeper has our order and has not answered
         self._said: dict[str, str] = {}
@@ -67,8 +68,14 @@ class Isolating:
     def record(self, record: "dict[str, Any]") -> None:
         """Follow one record of the keeper's journal."""
         death = isolate.follow(self._deaths, record, is_oom=record.get("kind") == "oom")
-        if death is not None and len(death.components) == 1:
+        if death is None:
+            return
+        if len(death.components) == 1:
             self._find_s = 0.0  # it died alone: what that shows is said at once
+        elif not death.is_sure:
+            # A watchdog before us may have had the evidence already.
+            key = f"exit-{death.seq}"
+            self.evidence(key, self._orders.outcome(key)[1])
 
     def evidence(self, key: str, incident: "str | None") -> None:
         """Evidence of a death is complete: see whom it accuses."""
@@ -86,7 +93,9 @@ class Isolating:
             except ValueError:
                 record = None
             named = record.get("component") if type(record) is dict else None
-            if named in death.components:
+            kind = record.get("kind") if type(record) is dict else None
+            # What ran when memory ran out is chance.
+            if named in death.components and kind in ("crash", "exit", "hang"):
                 death.blamed = str(named)
             death.is_sure = True
             self.decide(parts.family(death.worker))
@@ -115,10 +124,12 @@ class Isolating:
             family["parts"], deaths, fan=family["fan"], window_s=family["window_s"]
         )
         if due is None:
+            self._due_s.pop(whole, None)
             return
-        last = deaths[-1]
-        until_s = last.at_s + _PATIENCE_S
-        if not last.is_sure and time.monotonic() < until_s:
+        # From the first time on: of deaths in quick succession only some are written up.
+        until_s = self._due_s.setdefault(whole, time.monotonic()) + _PATIENCE_S
+        own = [death for death in deaths if death.worker == due.worker]
+        if not any(death.is_sure for death in own) and time.monotonic() < until_s:
             self._engine.at(until_s, lambda: self.decide(whole))
             return
         self._asked.add(whole)

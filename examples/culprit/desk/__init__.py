@@ -1,0 +1,1 @@
+"""Six components of one application."""
