@@ -51,7 +51,7 @@ def worker_plan(name: str, **changes: Any) -> dict[str, Any]:
         "stop": {"signal": 15, "grace_s": 5.0},
     }  # fmt: skip
     for key, value in changes.items():
-        plan[key] = {**plan[key], **value} if isinstance(value, dict) else value
+        plan[key] = {**plan.get(key, {}), **value} if isinstance(value, dict) else value
     return plan
 
 

@@ -206,22 +206,23 @@ class Feeler:
         beat: "pulse.Pulse",
         now_s: float,
     ) -> None:
-        routes: list[tuple[str, int, float, float]] = []
-        if ward.care is not None and ward.care.pulse >= 0:
-            try:
-                whole = pulse.decode(os.pread(ward.care.pulse, pulse.HEAD_AND_ROUTES, 0))
-            except OSError:
-                whole = None
-            if whole is not None and whole.start == ward.n:
-                routes = [
-                    (name, count, latency_ns / 1e9, cpu_ns / 1e9)
-                    for name, count, latency_ns, cpu_ns in whole.routes
-                ]
         cpu_ns = beat.cpu_ns or reading.cpu_ns
         sign = inner.effort.add(
-            now_s, cpu_ns / 1e9, beat.work_done, beat.latency_sum_ns / 1e9, routes, ward.spec.detect["slow"]
+            now_s, cpu_ns / 1e9, beat.work_done, beat.latency_sum_ns / 1e9, self.routes(ward), ward.spec.detect["slow"]
         )  # fmt: skip
         vitals.say("slow", sign)
+
+    def routes(self, ward: "Ward") -> "list[tuple[str, int, float, float]]":
+        """Return what the routes of a worker have cost so far; empty where nobody knows."""
+        if ward.care is None or ward.care.pulse < 0:
+            return []
+        try:
+            whole = pulse.decode(os.pread(ward.care.pulse, pulse.HEAD_AND_ROUTES, 0))
+        except OSError:
+            return []
+        if whole is None or whole.start != ward.n:
+            return []
+        return [(name, n, late_ns / 1e9, cpu_ns / 1e9) for name, n, late_ns, cpu_ns in whole.routes]
 
     def _pace(
         self, vitals: Vitals, cpu_ns: int, serving_ns: int, now_s: float, work: int = 0
@@ -289,11 +290,11 @@ class Feeler:
         vitals.children = number
         inner = vitals.inner
         if inner is None:
-            if number < limit / 2:
+            if number < limit / 5:
                 return  # nothing worth remembering
             inner = vitals.inner = Inner()
         if inner.children is None:
-            inner.children = Swarm()
+            inner.children = Swarm(usual=0.0)  # counted only when many appear: before, there were few
         sign = inner.children.add(
             now_s, number, limit, what="processes below it", factor=_FACTORS["child_bomb"],
             age_s=now_s - ward.started_s,

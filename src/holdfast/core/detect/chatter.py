@@ -13,15 +13,15 @@ FACTOR, STORM_S, OFF_S = 30.0, 6.0, 10.0
 MEMORY_S, KNOWN_S = 300.0, 60.0
 #: Silence: so many times the longest pause so far, in a life that was observed for so long.
 PAUSES, OBSERVED_S = 10.0, 600.0
-#: "It still works": at least this share of the usual processor time.
-WORKS = 0.5
+#: "It still works": at least this share of the usual processor time, but for this share of the looks.
+WORKS, IDLE = 0.5, 0.2
 
 
 class Chatter:
     """The log of one worker."""
 
     __slots__ = (
-        "_began_s", "_bytes", "_cpu", "_last_s", "_pause_s", "_rate", "_spoke_s", "_storm", "is_silent",
+        "_began_s", "_bytes", "_cpu", "_idle", "_last_s", "_looks", "_pause_s", "_rate", "_spoke_s", "_storm", "is_silent",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -31,6 +31,7 @@ class Chatter:
         self._rate = 0.0
         self._cpu = 0.0
         self._pause_s = 0.0
+        self._looks = self._idle = 0
         self._storm = Lasting()
         self.is_silent = False
 
@@ -83,6 +84,11 @@ class Chatter:
         silent_s = now_s - self._spoke_s
         is_told = now_s - self._began_s > OBSERVED_S and limit_s > 0
         works = cpu_share > 0.01 and cpu_share > WORKS * self._cpu
+        # All of the time, not just for a job of its own at midnight.
+        self._looks, self._idle = (
+            (self._looks + 1, self._idle + int(not works)) if silent_s else (0, 0)
+        )
+        works = works and self._idle <= IDLE * self._looks
         bound_s = max(limit_s, PAUSES * self._pause_s)
         self.is_silent = is_told and silent_s > bound_s and (works or self.is_silent)
         if not self.is_silent:

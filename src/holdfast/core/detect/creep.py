@@ -3,18 +3,28 @@
 Pure. The *least* value of each chunk is compared with that of the one before: bursts (connections, requests) raise the
 highest value, a leak raises the lowest. It creeps when each of ``NEEDED`` chunks in a row is higher than the one before, each
 by a fair share of the whole (one big step is no creep), and the second half grew no less than the first (a cache that
-fills grows ever more slowly). Idle workers cost nothing: what does not grow is not remembered.
+fills grows ever more slowly, and more slowly than a while ago). Idle workers cost nothing: what does not grow is not remembered.
 """
 
+from itertools import pairwise
+
+from holdfast.core.detect.slope import median
+
 #: So many rises in a row.
-NEEDED = 6
+NEEDED = 10
+#: It is no slower than it was within the last so many seconds, by more than this: what warms up slows down.
+PEAK, PEAK_S = 0.85, 240.0
+#: … measured over so many rises.
+SHORT = 6
+#: So many chunks in a row have to agree.
+AGREE = 2
 #: Where looks are rarer than chunks, each look is one; beyond so many chunks without a look it begins anew.
 GAP = 10.0
 #: Each of them at least this share of their mean.
 FAIR = 0.3
 #: The later half of the growth, compared with the earlier one. A leak has 1; a cache that fills with a time
-#: constant of two chunks a half has less than 0.85 for the first ten minutes.
-STRAIGHT = 0.85
+#: constant of three minutes has less.
+STRAIGHT = 0.88
 
 
 _NONE: "list[float]" = []  #: shared by all that remember nothing
@@ -23,7 +33,18 @@ _NONE: "list[float]" = []  #: shared by all that remember nothing
 class Creep:
     """The lowest values of the last chunks of one quantity."""
 
-    __slots__ = ("_began_s", "_chunk_s", "_lows", "_now_low", "_quiet", "_times", "is_up")
+    __slots__ = (
+        "_began_s",
+        "_chunk_s",
+        "_lows",
+        "_now_low",
+        "_peak",
+        "_peak_s",
+        "_quiet",
+        "_straight",
+        "_times",
+        "is_up",
+    )
 
     def __init__(self, chunk_s: float) -> None:
         self._chunk_s = chunk_s
@@ -31,7 +52,8 @@ class Creep:
         self._now_low = 0.0
         self._lows: list[float] | None = None
         self._times: list[float] = _NONE
-        self._quiet = 0
+        self._quiet = self._straight = 0
+        self._peak = self._peak_s = 0.0
         self.is_up = False
 
     def add(self, now_s: float, value: float, least: float) -> bool:
@@ -70,13 +92,23 @@ class Creep:
         self._times.append(began_s)
         if len(lows) > NEEDED + 1:
             del lows[0], self._times[0]
-        if len(lows) == NEEDED + 1:
-            grown = lows[-1] - lows[0]
-            fair = FAIR * grown / NEEDED
-            early = lows[NEEDED // 2] - lows[0]
-            is_steady = all(lows[at + 1] - lows[at] >= fair for at in range(NEEDED))
-            if grown >= least and is_steady and grown - early >= STRAIGHT * early:
-                self.is_up = True
+        rises = [late - early for early, late in pairwise(lows)]
+        if len(rises) >= SHORT:
+            # By medians: one big step (a lazy import, a burst) is no rate.
+            lately = median(rises[-SHORT:]) / self._chunk_s
+            if lately > self._peak or began_s - self._peak_s > PEAK_S:
+                self._peak, self._peak_s = lately, began_s
+        is_straight = len(rises) == NEEDED and self._is_straight(rises, least)
+        self._straight = self._straight + 1 if is_straight else 0
+        self.is_up = self.is_up or self._straight >= AGREE
+
+    def _is_straight(self, rises: "list[float]", least: float) -> bool:
+        grown, half = sum(rises), NEEDED // 2
+        if grown < least or min(rises) < FAIR * grown / NEEDED:
+            return False
+        is_even = median(rises[half:]) >= STRAIGHT * median(rises[:half])
+        is_even = is_even and sum(rises[half:]) >= STRAIGHT * sum(rises[:half])
+        return is_even and median(rises) / self._chunk_s >= PEAK * self._peak
 
     def growth(self) -> float:
         """Return by how much it grew over the chunks that are remembered."""

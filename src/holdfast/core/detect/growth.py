@@ -2,20 +2,20 @@
 
 Pure. Two looks. *Fast*: resident memory climbs now; the nearer the limit, the less proof is asked for, so that 500 MB/s is told
 more than a second before the kernel kills, and an import is not told at all. Suspects are sampled every 50 ms
-(:meth:`Growth.pace_s`). *Slow*: the lowest value of each seven seconds climbs steadily, after the warm-up. A flag is a
+(:meth:`Growth.pace_s`). *Slow*: the lowest value of each few seconds climbs steadily, after the warm-up. A flag is a
 reason to look; a reason to restart is only the limit itself, close by, and then when no call is under way if that can wait.
 """
 
 from itertools import pairwise
 
-from holdfast.core.detect.creep import Creep
+from holdfast.core.detect.creep import NEEDED, Creep
 from holdfast.core.detect.sign import Sign, size, span
 from holdfast.core.detect.slope import theil_sen
 
 #: Fast: so many points, over at most so long; at least so many.
 POINTS, MEMORY_S, LEAST_POINTS = 24, 12.0, 4
 #: Proof that is asked for, as a share of the time that is left; more of a worker that has just begun (imports).
-PROOF, PROOF_START, START_S = 0.3, 0.45, 5.0
+PROOF, PROOF_START, START_S = 0.27, 0.4, 5.0
 #: Below this rate nothing is fast.
 FAST_PER_S = 2e6
 #: Steps between two looks that make a suspect: a share of what is free.
@@ -26,8 +26,8 @@ USED = 0.15
 GRAVE_S, GRAVE_USED, GRAVE_FULL = 3.0, 0.7, 0.97
 #: With calls under way it waits as long as this is left.
 LAST_S = 1.5
-#: Slow: the creep of chunks of 7 s; told when it began at this rate or more and the limit is within three days.
-CHUNK_S, SLOW_PER_S, HORIZON_S = 7.0, 30e3, 3 * 86400.0
+#: Slow: the creep of chunks of 4.5 s; told when it began at this rate or more and the limit is within three days.
+CHUNK_S, SLOW_PER_S, HORIZON_S = 4.5, 30e3, 3 * 86400.0
 #: A fast climb is over when there was none for this long.
 CALM_S = 4.0
 
@@ -87,7 +87,8 @@ class Growth:
         self._left_s = free / self._per_s if self._per_s > 0 else -1.0
         is_starting = not is_ready or age_s < START_S
         self._weigh(now_s, rss, limit, left_limit_s, is_starting=is_starting)
-        creeps = self._creep.add(now_s, rss, SLOW_PER_S * CHUNK_S * 6)
+        # What is loaded at the start is no growth.
+        creeps = not is_starting and self._creep.add(now_s, rss, SLOW_PER_S * CHUNK_S * NEEDED)
         slow_per_s = self._creep.per_s()
         is_slow = creeps and age_s > warm_up_s + self._creep.seconds() / 3 and is_ready
         is_slow = is_slow and slow_per_s > 0 and free / slow_per_s < HORIZON_S

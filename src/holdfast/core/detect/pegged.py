@@ -13,7 +13,7 @@ BUSY = 0.85
 #: A loop that spins idly is told after this many times the limit, one that nobody ever gave work after twice that.
 IDLE, NEVER = 6.0, 12.0
 #: A loop that is later than this does not spin, it computes.
-BLOCKED_S = 0.1
+BLOCKED_S = 0.25
 #: Grave after so long.
 GRAVE_S = 60.0
 OFF_S = 3.0

@@ -26,8 +26,8 @@ class Swarm:
 
     __slots__ = ("_calm_s", "_created", "_last_s", "_peak", "_up_s", "_usual")
 
-    def __init__(self) -> None:
-        self._usual = -1.0
+    def __init__(self, usual: float = -1.0) -> None:
+        self._usual = usual  #: -1: not known yet
         self._created = -1
         self._last_s = 0.0
         self._up_s = -1.0
@@ -92,6 +92,9 @@ class Swarm:
         if self._usual < 0:
             if age_s >= START_S:
                 self._usual = float(number)
+            return
+        if age_s < START_S:
+            self._usual = max(self._usual, float(number))  # what it starts with is meant
             return
         seen = min(float(number), 2 * self._usual + 10)
         self._usual += (seen - self._usual) * min(

@@ -1,0 +1,193 @@
+"""The real watchdog and really sick processes: what is flagged, how soon, and what is done about it."""
+
+import os
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from holdfast.wire import pulse, sample
+
+pytestmark = pytest.mark.faults
+
+SLOWNESS = float(os.environ.get("HOLDFAST_SLOWNESS", "1"))
+BEATING = {"kind": "pulse", "timeout_s": 5.0}
+
+LEAK = """
+import sys, time
+rate, kept, began = float(sys.argv[1]), [], time.monotonic()
+time.sleep(float(sys.argv[2]))
+began = time.monotonic()
+while True:
+    due = (time.monotonic() - began) * rate
+    while sum(map(len, kept)) < due:
+        kept.append(bytearray(b"x" * (1 << 20)))
+    time.sleep(0.005)
+"""
+
+THREADS = """
+import threading, time
+time.sleep(7)
+gate = threading.Event()
+threading.stack_size(1 << 16)
+for _ in range(1200):
+    threading.Thread(target=gate.wait, daemon=True).start()
+gate.wait()
+"""
+
+CHILDREN = """
+import os, time
+time.sleep(7)
+for _ in range(250):
+    if not os.fork():
+        time.sleep(60)
+        os._exit(0)
+time.sleep(60)
+"""
+
+
+def python(script: str, *argv: str) -> list[str]:
+    return [sys.executable, "-c", script, *argv]
+
+
+def test_a_frozen_loop_is_written_up_after_a_second_and_shot_after_its_timeout(
+    house: Any, plan_of: Any, wait_for: Any, heart: Any
+) -> None:
+    """Evidence is freshest at once; patience belongs to the remedy."""
+    house.plan(plan_of("api", kind="container", heartbeat=BEATING))
+    house.watchdog()
+    child = house.start("api")
+    beating = heart(house, "api", child.pid)
+    wait_for(lambda: (house.run_dir / "samples" / "api").exists())
+    time.sleep(1.0)
+    beating.loop = False
+    began = time.monotonic()
+    flag = wait_for(lambda: house.flag("api", "missed_heartbeat"))
+    took_s = time.monotonic() - began
+
+    assert took_s <= 1.5 * SLOWNESS
+    assert flag["says"].startswith("loop blocked")
+    order = wait_for(house.orders)[0]
+    assert order["live"] is True
+    assert not house.asked("restart")
+    asked = wait_for(lambda: house.asked("restart"))[0]
+    assert 4.5 <= time.monotonic() - began <= 7 * SLOWNESS
+    assert asked["incident"] == f"incident-{order['key']}"
+    assert len(house.orders()) == 1
+
+
+def test_a_block_that_ends_by_itself_costs_nobody_a_restart(
+    house: Any, plan_of: Any, wait_for: Any, heart: Any
+) -> None:
+    house.plan(plan_of("api", kind="container", heartbeat=BEATING))
+    house.watchdog()
+    child = house.start("api")
+    beating = heart(house, "api", child.pid)
+    time.sleep(1.0)
+    beating.loop = False
+    wait_for(lambda: (house.flag("api", "missed_heartbeat") or {}).get("phase") == "shown")
+    beating.loop = True
+
+    wait_for(lambda: house.flag("api", "missed_heartbeat") is None)
+    assert not house.asked("restart")
+    assert house.verdicts(house.orders()[0]["key"]) == ["cured"]
+
+
+@pytest.mark.parametrize(("rate", "least_s"), [(50e6, 6.0), (250e6, 1.5)])
+def test_a_leak_is_told_and_restarted_before_its_limit(
+    house: Any, plan_of: Any, wait_for: Any, rate: float, least_s: float
+) -> None:
+    """Against a limit of 500 MB, half of the required one: a box under test should not lose more."""
+    limit = 500 * 10**6
+    house.plan(plan_of("eater", limits={"memory_bytes": limit}, detect={"memory_leak": 30.0}))
+    house.watchdog()
+    house.start("eater", python(LEAK, str(rate), "6"))
+    flag = wait_for(lambda: house.flag("eater", "memory_leak"), 30)
+    asked = wait_for(lambda: house.asked("restart"), 20)[0]
+
+    assert flag["value"] >= least_s / SLOWNESS or flag["phase"] != "raised"
+    assert asked["flag"] == "memory_leak"
+    samples = sample.decode((house.run_dir / "samples" / "eater").read_bytes())
+    assert max(one["rss_bytes"] for one in samples) < limit
+
+
+def test_a_thread_bomb_in_a_guest_nobody_knows_is_flagged(
+    house: Any, plan_of: Any, wait_for: Any
+) -> None:
+    house.plan(plan_of("guest"))
+    house.watchdog()
+    house.start("guest", python(THREADS))
+
+    flag = wait_for(lambda: house.flag("guest", "thread_bomb"), 30)
+    assert flag["value"] >= 200
+    assert "threads" in flag["says"]
+    assert wait_for(house.orders)[0]["kind"] == "thread_bomb"
+
+
+def test_a_fork_bomb_is_flagged(house: Any, plan_of: Any, wait_for: Any) -> None:
+    house.plan(plan_of("guest"))
+    house.watchdog()
+    child = house.start("guest", python(CHILDREN))
+    try:
+        flag = wait_for(lambda: house.flag("guest", "child_bomb"), 30)
+        assert flag["value"] >= 100
+    finally:
+        os.killpg(child.pid, 9)
+
+
+def test_a_task_bomb_in_the_pulse_is_flagged_within_half_a_second(
+    house: Any, plan_of: Any, wait_for: Any, heart: Any
+) -> None:
+    house.plan(plan_of("api", kind="container", heartbeat=BEATING))
+    house.watchdog()
+    child = house.start("api")
+    beating = heart(house, "api", child.pid)
+    beating.set(pulse.TASKS, 7)
+    time.sleep(7)
+    beating.set(pulse.TASKS, 5007)
+    beating.set(pulse.TASKS_CREATED, 5000)
+    beating.beat()
+    began = time.monotonic()
+    flag = wait_for(lambda: house.flag("api", "task_bomb"))
+
+    assert time.monotonic() - began <= 0.5 * SLOWNESS
+    assert flag["says"].startswith("5,007 tasks")
+    wait_for(lambda: (house.flag("api", "task_bomb") or {}).get("phase") == "shown")
+    assert not house.asked("restart")
+
+
+def test_samples_keep_what_the_agent_counts(
+    house: Any, plan_of: Any, wait_for: Any, heart: Any
+) -> None:
+    house.watch["sample_s"] = 0.1
+    house.plan(plan_of("api", kind="container", heartbeat=BEATING))
+    house.watchdog()
+    child = house.start("api")
+    beating = heart(house, "api", child.pid)
+    for offset, value in (
+        (pulse.TASKS_CREATED, 11), (pulse.THREADS_CREATED, 12), (pulse.LATENCY_SUM, 13), (pulse.LATE_TICKS, 14),
+    ):  # fmt: skip
+        beating.set(offset, value)
+    path = house.run_dir / "samples" / "api"
+
+    wait_for(lambda: path.exists() and sample.decode(path.read_bytes())[-1]["late_ticks"] == 14)
+    last = sample.decode(path.read_bytes())[-1]
+    assert (last["tasks_created"], last["threads_created"], last["latency_sum_ns"]) == (11, 12, 13)
+
+
+def test_a_switched_off_detector_says_nothing(
+    house: Any, plan_of: Any, wait_for: Any, heart: Any
+) -> None:
+    off = {"task_bomb": 0.0, "freeze": 0.0}
+    house.plan(plan_of("api", kind="container", heartbeat=BEATING, detect=off))
+    house.watchdog()
+    child = house.start("api")
+    beating = heart(house, "api", child.pid)
+    time.sleep(6)
+    beating.set(pulse.TASKS, 50_000)
+    beating.loop = False
+    wait_for(lambda: house.flag("api", "missed_heartbeat"))
+
+    assert house.flag("api", "task_bomb") is None
+    assert house.flag("api", "missed_heartbeat")["value"] > 5.0
