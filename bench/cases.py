@@ -25,6 +25,7 @@ from pathlib import Path
 from own_node import SOURCE, OwnNode
 
 from holdfast.records import incidents
+from holdfast.wire import journal, layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def configuration(case: Path, python: str, expected: "dict[str, Any]", *, agent:
     if agent:
         lines += ["agent = true"]
     if expected.get("memory"):
-        lines += [f'limits = {{ memory = "{expected["memory"]}" }}']
+        lines += [f'memory_max = "{expected["memory"]}"']
     return "\n".join(lines) + "\n"
 
 
@@ -88,13 +89,9 @@ def measure(case: Path, expected: "dict[str, Any]", args: argparse.Namespace) ->
 
 
 def _first_start(node: OwnNode) -> float:
-    text = Path(node.scene.place.run_dir, "journal").read_bytes() if hasattr(node.scene, "place") else b""  # fmt: skip
-    for line in text.split(b"\n"):
-        _, _, body = line.partition(b"{")
-        try:
-            record = json.loads(b"{" + body)
-        except ValueError:
-            continue
+    """Return when the first life began."""
+    data = Path(node.scene.run_dir, layout.JOURNAL).read_bytes()
+    for record in journal.each(data):
         if record.get("k") == "start":
             return float(record["unix_s"])
     return time.time()

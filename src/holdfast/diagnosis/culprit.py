@@ -30,6 +30,8 @@ _ORDER = (CERTAIN, LIKELY, POSSIBLE)
 _LONGEST = 700
 #: A profile of fewer samples proves nothing.
 _FEW_SAMPLES = 5
+#: A loop whose beat is so much older than that of the plain thread is blocked.
+_LATE_NS = 700_000_000
 #: Fewer objects more are noise.
 _FEW_OBJECTS = 50
 _PLAIN = ("builtins.", "weakref.", "functools.", "collections.", "types.", "_thread.")
@@ -53,7 +55,8 @@ def findings(
         blamed: The stack that the symptom points to, where one does.
     """
     found: list[dict[str, Any]] = []
-    if signal_of(facts.order.get("status")) in FAULTS or (facts.report and facts.report.fatal):
+    fatal = str(facts.report.fatal or "") if facts.report else ""
+    if signal_of(facts.order.get("status")) in FAULTS or fatal.startswith("Fatal "):
         found += _fault(facts, stacks)
     found += _deadlock(facts, stacks)
     if kind in _BOMBS or kind == "child_bomb":
@@ -68,6 +71,8 @@ def findings(
         found += _busy(facts, memory=kind in _MEMORY)
     if kind in _STUCK and not found:
         found += _waiting(facts, blamed)
+    if kind in ("exit", "crash") and not found:
+        found += _blocked_at_the_end(facts)
     if not found and facts.uncaught is not None and exit_code_of(facts.order.get("status")):
         found += _exception(facts)
     found.sort(key=lambda one: _ORDER.index(one["confidence"]))
@@ -331,6 +336,21 @@ def _busy(facts: "Facts", *, memory: bool) -> "list[dict[str, Any]]":
     says += _route(facts)
     confidence = LIKELY if hot.share >= _MOST_SHARE else POSSIBLE
     return [_finding(confidence, says, culprit, ["profile.txt", "samples.json"])]
+
+
+def _blocked_at_the_end(facts: "Facts") -> "list[dict[str, Any]]":
+    """A process that ended while its event loop was blocked: the agent had looked where."""
+    pulse = facts.pulse
+    late_ns = int(pulse.get("thread_beat_ns") or 0) - int(pulse.get("loop_beat_ns") or 0)
+    if late_ns < _LATE_NS or not pulse.get("loop_beat_ns"):
+        return []
+    found = _busy(facts, memory=False)
+    for one in found:
+        one["says"] = (
+            f"When it ended, its event loop had been blocked for {duration(late_ns / 1e9)}. {one['says']}"
+        )
+        one["rests_on"] = ["sites.json", "pulse.json"]
+    return found
 
 
 def _route(facts: "Facts") -> str:

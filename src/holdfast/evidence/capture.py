@@ -58,6 +58,7 @@ _POLL_S = 0.01
 _LIVE: "tuple[tuple[str, Collector, float], ...]" = (
     ("pulse", pulse.collect, 0.1),
     ("creation sites", sites.collect, 0.1),
+    ("looks of the agent", profile.seen_by_agent, 0.1),
     ("stacks", stacks.collect, 1.5),
     # These three only begin here, and take what they found after the others have done their work.
     ("question for a census", census.begin, 0.3),
@@ -82,6 +83,7 @@ _DEAD: "tuple[tuple[str, Collector, float], ...]" = (
     ("pulse", pulse.collect, 0.1),
     ("log", output.collect, 0.8),
     ("creation sites", sites.collect, 0.1),
+    ("looks of the agent", profile.seen_by_agent, 0.1),
     ("kernel log", kernel.collect, 0.3),
     ("core", cores.collect, 3.5),
     ("samples", samples.collect, 0.1),

@@ -162,27 +162,27 @@ def _computes(case: "Case") -> bool:
     return found.state == "R" or any(stack.get("active") for stack in case.facts.live_stacks)
 
 
-def _seen_by_agent(case: "Case") -> bool:
-    """Take the looks that the agent took at a blocked loop, ten a second: no second profiler is needed for a hang."""
+def seen_by_agent(case: "Case") -> None:
+    """Take the looks that the agent took at a blocked loop, ten a second: as good as a profile, and of the dead as well."""
     rows = [r for r in case.facts.sites.get("blocked") or () if type(r) is list and len(r) > 1]
-    if str(case.order.get("kind")) != "hang" or sum(int(row[0]) for row in rows) < _LOOKS:
-        return False
+    looks = sum(int(row[0]) for row in rows)
+    if looks < _LOOKS or (case.order.get("live") and str(case.order.get("kind")) != "hang"):
+        return
     case.facts.profile = form.Profile(
         [
             ("serving thread", tuple(reversed([str(f) for f in row[1]])), int(row[0]))
             for row in rows
         ],
-        sum(int(row[0]) for row in rows) / 10,
+        looks / 10,
     )
     case.files["profile.txt"] = case.facts.profile.collapsed().encode("utf-8", "replace")
-    return True
 
 
 def begin(case: "Case") -> None:
     """Start the profiler where the order is worth one; :func:`collect` takes what it found."""
     if not case.alive():
         return
-    if _seen_by_agent(case):
+    if case.facts.profile is not None:
         return
     seconds = wanted_s(case)
     if seconds < _LEAST_S:
