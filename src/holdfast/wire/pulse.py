@@ -79,6 +79,8 @@ _FIELDS = Struct("<13q")
 _MORE = Struct("<6q")
 _NOTHING_MORE = (0, 0, -1, 0, 0, 0)
 _EVENT = Struct("<qH")  # monotonic nanoseconds, length of the text
+EVENT_TEXT = EVENT_BYTES - _EVENT.size
+SLOT = Struct(f"<qH{EVENT_TEXT}s")
 
 
 class Pulse:
@@ -155,8 +157,8 @@ def decode_sites(data: bytes) -> "dict[str, Any]":
 
 def encode_event(now_ns: int, text: str) -> bytes:
     """Return one slot of the ring; text beyond 110 bytes is cut."""
-    raw = text.encode("utf-8", "replace")[: EVENT_BYTES - _EVENT.size]
-    return (_EVENT.pack(now_ns, len(raw)) + raw).ljust(EVENT_BYTES, b"\0")
+    raw = text.encode("utf-8", "replace")[:EVENT_TEXT]
+    return SLOT.pack(now_ns, len(raw), raw)
 
 
 def decode_events(data: bytes) -> "list[tuple[int, str]]":
@@ -166,7 +168,7 @@ def decode_events(data: bytes) -> "list[tuple[int, str]]":
     found = []
     for at in range(RING_OFFSET, RING_END, EVENT_BYTES):
         at_ns, length = _EVENT.unpack_from(data, at)
-        if at_ns and length <= EVENT_BYTES - _EVENT.size:
+        if at_ns and length <= EVENT_TEXT:
             text = data[at + _EVENT.size : at + _EVENT.size + length]
             found.append((at_ns, text.decode("utf-8", "replace")))
     found.sort()
