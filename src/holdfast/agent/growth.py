@@ -44,7 +44,7 @@ _PASSING = frozenset(
         "async_generator",
     }
 )
-_LARGE, _BREADTH, _HOLDERS = 500, 8, 3
+_LARGE, _BREADTH, _HOLDERS = 300, 8, 3
 #: Following references is given up after this long: the program waits meanwhile.
 _FOLLOWED_S = 0.3
 
@@ -186,7 +186,7 @@ def _named(one: "Any") -> "dict[str, str] | None":
     if wrapped is not None:
         return {"says": f"the cache of {_name(wrapped)} (functools.lru_cache)", "where": _where(wrapped)}  # fmt: skip
     if kind is dict:
-        if one.get("__spec__") is not None and isinstance(one.get("__name__"), str):
+        if "__builtins__" in one and isinstance(one.get("__name__"), str):
             return {"says": f"the module {one['__name__']}", "end": "yes"}
         return (
             {"says": f"a dictionary of {len(one)}", "large": "yes"} if len(one) > _LARGE else None
@@ -197,8 +197,6 @@ def _named(one: "Any") -> "dict[str, str] | None":
             if len(one) > _LARGE
             else None
         )
-    if kind.__name__ == "function":
-        return {"says": f"the function {_name(one)}", "where": _where(one)}
     if isinstance(one, type):
         return {"says": f"the class {_name(one)}", "end": "yes"}
     if kind.__module__ == "builtins":

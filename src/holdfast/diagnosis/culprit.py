@@ -33,7 +33,7 @@ _FEW_SAMPLES = 5
 #: A loop whose beat is so much older than that of the plain thread is blocked.
 _LATE_NS = 700_000_000
 #: Fewer objects more are noise.
-_FEW_OBJECTS = 50
+_FEW_OBJECTS, _FEW_OF_A_KIND = 50, 20
 _PLAIN = ("builtins.", "weakref.", "functools.", "collections.", "types.", "_thread.")
 #: A creating line that made at least this share of all is the one.
 _MOST_SHARE = 0.5
@@ -482,7 +482,11 @@ def _types(facts: "Facts") -> "list[dict[str, Any]]":
         t
         for t in facts.census.get("grown") or ()
         # Some become more because the program works; what leaks is a share of all there is of it.
-        if int(t.get("more") or 0) >= max(_FEW_OBJECTS, int(t.get("count") or 0) // 100)
+        if int(t.get("more") or 0)
+        >= max(
+            _FEW_OBJECTS if str(t["type"]).startswith(_PLAIN) else _FEW_OF_A_KIND,
+            int(t.get("count") or 0) // 100,
+        )
     ]
     if not grown:
         return []

@@ -68,19 +68,21 @@ def parse(text: str, seconds: float = 0.0) -> Profile:
     """Read collapsed stacks, ours or py-spy's (``py-spy record -f raw --threads``); damaged lines are left out."""
     rows = []
     for line in text.splitlines():
-        stack, _, number = line.rpartition(" ")
-        if not number.isdigit() or not stack:
+        stack, _, samples = line.rpartition(" ")
+        if not samples.isdigit() or not stack:
             continue
         parts = stack.split(";")
         thread = ""
-        if parts[0].startswith("thread (") and "): " in parts[0]:
-            thread = parts.pop(0).partition("): ")[2]
+        if parts[0].startswith("thread ("):
+            # A program that never imported threading has no names for its threads.
+            number, _, name = parts.pop(0)[8:].partition(")")
+            thread = name.removeprefix(": ") or f"thread {number}"
         elif " in " not in parts[0] and not parts[0].endswith(")"):
             thread = parts.pop(0)
         frames = tuple(_frame(part) for part in parts)
         # The agent's own thread answers us just now: it is no part of the program.
         if not any("/holdfast/agent/" in frame for frame in frames[:2]):
-            rows.append((thread, frames, int(number)))
+            rows.append((thread, frames, int(samples)))
     return Profile(rows, seconds)
 
 

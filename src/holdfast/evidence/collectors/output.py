@@ -5,6 +5,7 @@ import os
 import termios
 import time
 
+from holdfast.agent import words
 from holdfast.diagnosis import lastwords
 from holdfast.diagnosis.words import clock
 from holdfast.wire import layout
@@ -29,6 +30,9 @@ def collect(case: "Case") -> None:
     policy = case.facts.plan.get("log")
     if not policy:
         case.miss("log", "the output of this worker is not captured (log is off)")
+        if case.start is not None:
+            lines = [_clean(line) for line in words.read(case.run_dir, case.worker, case.start)]
+            case.facts.report = lastwords.fatal_report(lines)
         return
     # A process that lives goes on writing: there is no last line to wait for.
     if not case.order.get("live") and not drained(case):

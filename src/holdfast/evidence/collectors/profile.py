@@ -97,7 +97,7 @@ class Running:
         """End it without a result."""
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait()
+        self.process.communicate()
         _unlink(self.path)
 
 
