@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import holdfast
+from holdfast.agent import words
 from holdfast.config.load import load_plan
 from holdfast.wire import layout, pulse
 from node import SLOWNESS, Node, wait_for
@@ -106,3 +108,29 @@ def test_the_configuration_brings_the_agent_in(tmp_path: Path) -> None:
     assert "PYTHONPATH" not in plain["env"]
     assert plain["heartbeat"]["kind"] == "none"
     assert quiet["agent"] is False
+
+
+CRASHES = """
+import ctypes, pathlib, time
+if not pathlib.Path("crashed.once").exists():
+    pathlib.Path("crashed.once").touch()
+    ctypes.string_at(0)
+time.sleep(3600)
+"""
+
+
+def test_dying_words_are_kept_where_no_log_is(node: Node, tmp_path: Path) -> None:
+    """With `log = false` the report of a segmentation fault was lost to the node's own stderr."""
+    (tmp_path / "app.py").write_text(CRASHES)
+    add_guest(node, "app", [sys.executable, str(tmp_path / "app.py")], 20.0)
+    node.workers[0]["log"] = None
+    node.start()
+    wait_for(lambda: len(node.journal("start")) == 2, "the next life")
+    wait_for(lambda: words.read(node.run_dir, "app", 1), "the words of the first life")
+
+    lines = words.read(node.run_dir, "app", 1)
+
+    assert lines[0] == "Fatal Python error: Segmentation fault"
+    assert any("app.py" in line for line in lines)
+    found = wait_for(lambda: [*Path(node.state_dir, "incidents").glob("*-app-1/incident.json")], "the incident")  # fmt: skip
+    assert json.loads(found[0].read_text())["fatal"] == "Fatal Python error: Segmentation fault"

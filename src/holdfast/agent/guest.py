@@ -10,7 +10,7 @@ import sys
 from _thread import get_ident, start_new_thread
 from time import monotonic_ns, sleep
 
-from holdfast.agent import asking, hooks
+from holdfast.agent import asking, hooks, words
 from holdfast.agent.imports import after_import, tell
 from holdfast.agent.pulse import PulseWriter, of_guest
 from holdfast.agent.report import Reporter
@@ -133,3 +133,10 @@ def start() -> None:
     if pulse is not None:
         Guest(pulse).start()
         asking.listen()
+        run_dir, worker = os.environ.get("HOLDFAST_RUN", ""), os.environ.get("HOLDFAST_WORKER", "")
+        has_name = bool(run_dir and worker and os.environ.get("PYTHONFAULTHANDLER"))
+        if has_name and not words.is_captured(run_dir, worker):
+            try:
+                words.keep(run_dir, worker, int(number))
+            except OSError as error:
+                tell(f"no file for last words: {error}")

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-from holdfast.agent import hooks
+from holdfast.agent import hooks, words
 from holdfast.agent.pulse import PulseWriter
 from holdfast.container import faults, foreign, stacks
 from holdfast.container.beat import Beats
@@ -63,6 +63,12 @@ def main(collect_at: "tuple[int, int, int]") -> "NoReturn":
     except KeyError as missing:
         _refuse(f"{missing.args[0]} is not set: this program is started by the keeper, not by hand")
     plan = _worker_plan(run_dir, worker)
+    if plan.get("log", {}) is None:
+        try:
+            words.keep(run_dir, worker, int(os.environ.get("HOLDFAST_START", "0")))
+        except OSError as error:
+            # Less evidence of a crash, should there be one; that is no reason not to serve.
+            write_text(2, f"holdfast: no file for last words: {error}\n")
     keep_listen_fds_from_children()
     _set_name(worker)
     go = os.environ.get("HOLDFAST_GO", "")

@@ -13,7 +13,7 @@ JOURNAL = "journal"  # the keeper's
 EXITS = "exits"  # the anchor's: exit statuses of orphans it reaped
 SEEN = "watchdog.seen"  # sequence number up to which the watchdog has dealt with the journal
 FIFOS = "fifo"  # fifo/WORKER.out, fifo/WORKER.err
-PULSES = "pulse"  # pulse/WORKER (the one that serves), pulse/WORKER.spare
+PULSES = "pulse"  # pulse/WORKER (the one that serves), pulse/WORKER.spare, pulse/WORKER.words
 SAMPLES = "samples"  # samples/WORKER
 FLAGS = "flags"  # flags/WORKER.NAME
 ORDERS = "orders"  # orders/INCIDENT.json: what an evidence process was asked for
@@ -53,6 +53,11 @@ def fifo(worker: str, stream: str) -> str:
 def pulse(worker: str, role: str = "main") -> str:
     """Name of the pulse file of a worker, or of its spare."""
     return f"{PULSES}/{worker}" if role == "main" else f"{PULSES}/{worker}.{role}"
+
+
+def words(worker: str) -> str:
+    """Name of the file with the interpreter's dying words, where the output is not captured."""
+    return f"{PULSES}/{worker}.words"
 
 
 def flag(worker: str, name: str) -> str:

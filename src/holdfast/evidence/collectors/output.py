@@ -31,8 +31,8 @@ def collect(case: "Case") -> None:
     if not policy:
         case.miss("log", "the output of this worker is not captured (log is off)")
         if case.start is not None:
-            lines = [_clean(line) for line in words.read(case.run_dir, case.worker, case.start)]
-            case.facts.report = lastwords.fatal_report(lines)
+            left = words.read(case.run_dir, case.worker, case.start)
+            case.facts.report = lastwords.fatal_report([_clean(line) for line in left])
         return
     # A process that lives goes on writing: there is no last line to wait for.
     if not case.order.get("live") and not drained(case):
