@@ -74,7 +74,11 @@ def _pyspy(target: live.Target, native: bool, state: str, why: "list[str]") -> "
         why.append("it is not a Python program")
         return []
     argv = [tool, "dump", "--pid", str(target.pid), "--json", "--full-filenames"]
-    argv.append("--native" if native and state not in "Tt" else "--nonblocking")
+    # It stands still for 12 ms; pausing what is stopped already would fail.
+    if state in "Tt":
+        argv.append("--nonblocking")
+    elif native:
+        argv.append("--native")
     text, trouble = taking.run_tool(argv, _PYSPY_S)
     try:
         threads = loads(text) if text else []
