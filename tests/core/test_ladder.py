@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from holdfast.core import ladder
 from holdfast.core.ladder import (
     SICK,
+    SUSPECT,
     UNKNOWN,
     WELL,
     CaptureEvidence,
@@ -360,3 +361,55 @@ def test_a_flag_survives_its_file(actions: list[str]) -> None:
 
     assert again is not None
     assert again.to_flag() == story.case.to_flag()
+
+
+def test_a_suspicion_is_written_up_and_shown_and_nobody_is_shot() -> None:
+    """Most of what looks odd is no reason to restart anything, but the evidence is freshest now."""
+    story = Story().look(SUSPECT, for_s=0.5).bundle_arrives().tick().look(SUSPECT, for_s=600)
+
+    assert story.words() == ["evidence"]
+    assert story.case.phase == ladder.SHOWN
+    story.look(WELL, for_s=12)
+    assert story.words() == ["evidence", "cured", "clear"]
+
+
+def test_a_suspicion_that_gets_worse_is_acted_upon_with_the_evidence_there_is() -> None:
+    """A frozen worker: stacks after a second, the restart after its timeout, and no time lost in between."""
+    story = Story().look(SUSPECT, for_s=0.5).bundle_arrives().tick().look(SUSPECT, for_s=3)
+    worse_s = story.now_s
+    story.look(SICK).keeper_accepts().tick().look(UNKNOWN).restarted().look(WELL, for_s=12)
+
+    assert story.words() == ["evidence", "restart", "cured", "clear"]
+    assert story.told[1] == (worse_s, "restart")
+
+
+def test_what_is_shown_is_acted_upon_only_where_there_is_a_remedy() -> None:
+    story = Story(rungs=(), flag="loop_lag").look(SUSPECT, for_s=1).bundle_arrives()
+    story.tick().look(SUSPECT).tick().look(SICK, for_s=60)
+
+    assert story.words() == ["evidence"]
+    assert story.case.phase == ladder.SHOWN
+
+
+def test_a_suspicion_in_another_life_gets_evidence_of_its_own() -> None:
+    story = Story().look(SUSPECT, for_s=0.5).bundle_arrives().tick().look(SUSPECT)
+    story.restarted().tick().look(SUSPECT, for_s=1)
+
+    assert story.words() == ["evidence", "evidence"]
+
+
+def test_a_suspicion_does_not_hold_up_the_treatment_of_another_flag() -> None:
+    story = Story().look(SUSPECT, for_s=0.5).bundle_arrives().tick().look(SUSPECT)
+    other = Case("node", "missed_heartbeat", 0.0)
+    other.phase = ladder.RAISED
+
+    assert story.case.phase == ladder.SHOWN
+    assert ladder.may_act(other, [story.case, other])
+
+
+def test_a_watchdog_killed_while_something_is_shown_goes_on_showing_it() -> None:
+    story = Story().look(SUSPECT, for_s=0.5).bundle_arrives().tick().look(SUSPECT)
+    story.watchdog_is_killed().tick().look(SUSPECT, for_s=5)
+
+    assert story.words() == ["evidence"]
+    assert story.look(SICK).words() == ["evidence", "restart"]

@@ -191,3 +191,36 @@ def test_a_switched_off_detector_says_nothing(
 
     assert house.flag("api", "task_bomb") is None
     assert house.flag("api", "missed_heartbeat")["value"] > 5.0
+
+
+def test_while_the_box_is_out_of_memory_what_is_dispensable_is_stopped(
+    house: Any, plan_of: Any, wait_for: Any
+) -> None:
+    """No box has half a gigabyte a second to lose in a test: the threshold is put above what it has."""
+    house.watch |= {"detect": {"memory_pressure": 5.0}, "shed": ["reports"]}
+    house.plan(plan_of("api"), plan_of("reports"))
+    house.watchdog()
+    house.start("api")
+    house.start("reports")
+
+    flag = wait_for(lambda: house.flag("@node", "memory_pressure"), 30)
+    assert "memory are available" in flag["says"]
+    asked = wait_for(lambda: house.asked("stop"))
+    assert asked[0] == {"do": "stop", "worker": "reports", "by": "watchdog"}
+    wait_for(lambda: (house.flag("@node", "memory_pressure") or {}).get("phase") == "verify")
+    assert {request["worker"] for request in asked} == {"reports"}
+
+
+def test_the_death_of_a_worker_that_needs_another_names_the_one_that_died_first(
+    house: Any, plan_of: Any, wait_for: Any
+) -> None:
+    """One cause, one alarm."""
+    house.plan(plan_of("db"), plan_of("web", requires=["db"]), plan_of("mail"))
+    house.watchdog()
+    first = house.exit("db", status=11)
+    house.exit("web")
+    house.exit("mail")
+
+    wait_for(lambda: len(house.orders()) == 3)
+    because = {order["worker"]: order.get("because") for order in house.orders()}
+    assert because == {"db": None, "mail": None, "web": {"worker": "db", "key": f"exit-{first}"}}

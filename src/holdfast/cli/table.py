@@ -22,6 +22,7 @@ PHASES = {
     "evidence": "evidence is being taken",
     "remedy": "being remedied (rung {rung})",
     "verify": "remedied (rung {rung}); watching whether it helped",
+    "shown": "written up; not bad enough for a remedy",
     "gave_up": "no remedy helped: this needs you",
 }
 #: Workers that are not as they should be and flags are listed below the table, up to this many.

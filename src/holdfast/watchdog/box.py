@@ -36,13 +36,15 @@ _SOON_S = 60.0
 #: A walk over all processes costs 25 µs each; it may take this share of a processor.
 _WALK_SHARE, _WALK_S = 0.005, 1.0
 #: Processes that nobody noticed (they came one by one) are counted every so often.
-_WALK_ANYWAY_S = 60.0
+_WALK_ANYWAY_S, _WALK_IDLE = 60.0, 0.00005
 #: Runnable tasks for each processor from which nobody is blamed for slowness, smoothed over some seconds.
 _CROWDED = 3.0
 #: Who grew most is told over this long.
 _GROWER_S = 30.0
 #: A starting box is judged from this age of ours on: everybody grows at first.
 _SETTLE_S = 10.0
+#: What was shed comes back when there was no pressure for so long.
+_TAKE_BACK_S = 30.0
 _PROCESSORS = os.cpu_count() or 1
 
 
@@ -51,7 +53,7 @@ class Box:
 
     __slots__ = (
         "_began_s", "_cases", "_clock", "_disk_asked", "_engine", "_feeler", "_filling", "_grown", "_pressure", "_roll",
-        "_runnable", "_threads", "_walk_cost_s", "_walked_s", "_was", "_was_s", "_work", "_work_s", "limits", "sweep",
+        "_runnable", "_threads", "_walk_cost_s", "_walked_s", "_was", "_was_s", "_well_s", "_work", "_work_s", "limits", "sweep",
         "watch",
     )  # fmt: skip
 
@@ -75,6 +77,7 @@ class Box:
         self._walk_cost_s = 0.0
         self._was: dict[str, int] = {}
         self._was_s = 0.0
+        self._well_s = self._began_s
         self._grown = ""
         self._work = 0
         self._work_s = 0.0
@@ -90,11 +93,12 @@ class Box:
     def tick(self, now_s: float) -> None:
         """Look at the machine; once a second."""
         bred = self._load()
-        if bred or now_s - self._walked_s > _WALK_ANYWAY_S:
+        if bred or now_s - self._walked_s > max(_WALK_ANYWAY_S, self._walk_cost_s / _WALK_IDLE):
             self._walk(now_s)
         self._memory(now_s)
         if bred:
             self.sweep()
+        self._take_back(now_s)
         sign = self._clock.add(
             time.clock_gettime(time.CLOCK_BOOTTIME), time.time(), self.limits["clock_jump"]
         )
@@ -107,6 +111,14 @@ class Box:
             return
         look = Look(SICK if sign.is_grave else SUSPECT, sign.value, sign.limit, sign.says)
         self._cases.look(NODE, flag, look, 0)
+
+    def _take_back(self, now_s: float) -> None:
+        """Start what was shed, once the box has been well for a while; asked again until it is so."""
+        if self._cases.has(NODE, "memory_pressure"):
+            self._well_s = now_s
+        elif now_s - self._well_s > _TAKE_BACK_S:
+            self._well_s = now_s
+            self._cases.take_back()
 
     # -- processors and processes --------------------------------------------------------------------
 

@@ -201,6 +201,8 @@ class Cases:
         rungs = ladder.RUNGS.get(case.flag, ())
         if case.worker not in self._roll.groups:
             rungs = tuple(rung for rung in rungs if rung != ladder.RESTART_GROUP)
+        if not self._watch.get("shed"):
+            rungs = tuple(rung for rung in rungs if rung != ladder.SHED)
         budget_s = self._watch["evidence_budget_s"]
         if case.flag == "memory_over_limit" or (case.flag == "memory_leak" and case.is_grave):
             budget_s = min(budget_s, _MEMORY_EVIDENCE_S)
@@ -259,6 +261,9 @@ class Cases:
         self._orders.start_due()
 
     def _order(self, case: ladder.Case, effect: ladder.OrderRemedy) -> None:
+        if effect.remedy == ladder.SHED:
+            self._shed(case)
+            return
         names = [case.worker]
         if effect.remedy == ladder.RESTART_GROUP:
             names += [n for n in self._roll.groups.get(case.worker, ()) if n != case.worker]
@@ -271,6 +276,31 @@ class Cases:
                 },
                 reply,
             )  # fmt: skip
+
+    def _shed(self, case: ladder.Case) -> None:
+        """Stop what the plan names as dispensable."""
+        names = [
+            name
+            for name in self._watch.get("shed", ())
+            if name in self._roll.by_name and self._roll.by_name[name].up
+        ]
+
+        def reply(answer: "dict[str, Any] | None") -> None:
+            if answer is not None and answer.get("ok"):
+                case.accepted = True
+
+        case.accepted = not names  # all of them are down already
+        for name in names:
+            self._keeper.ask({"do": "stop", "worker": name, "by": "watchdog"}, reply)
+        if case.incident and names:
+            says = f"the watchdog had {', '.join(names)} stopped until the machine is well"
+            self._note(case.incident, {"what": "remedy", "rung": case.rung, "says": says})
+
+    def take_back(self) -> None:
+        """The box is well: start again what was shed."""
+        for ward in self._roll.by_name.values():
+            if ward.is_shed:
+                self._keeper.ask({"do": "start", "worker": ward.name, "by": "watchdog"}, _ignore)
 
     def _replied(
         self, case: ladder.Case, names: "list[str]"

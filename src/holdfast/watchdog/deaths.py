@@ -8,6 +8,7 @@ process. A watchdog killed between any two of these does the rest again when it 
 import os
 import time
 
+from holdfast.core.detect import cause
 from holdfast.core.detect.storm import Storm
 from holdfast.linux import cgroup, files
 from holdfast.watchdog.cases import KINDS
@@ -29,7 +30,7 @@ class Deaths:
     """The register of deaths."""
 
     __slots__ = (
-        "_cases", "_node", "_orders", "_path", "_roll", "_stormy", "_unplaced", "_unwritten", "lately", "seen",
+        "_cases", "_died_s", "_node", "_orders", "_path", "_roll", "_stormy", "_unplaced", "_unwritten", "lately", "seen",
         "verify_s",
     )  # fmt: skip
 
@@ -42,6 +43,7 @@ class Deaths:
         self._orders = orders
         self._cases = cases
         self._stormy: dict[str, Ward] = {}
+        self._died_s: dict[str, float] = {}  #: when each worker died last
         self._unplaced: list[Record] = []
         self._unwritten = False
         self.seen = 0
@@ -76,6 +78,8 @@ class Deaths:
         if ward is None or record["k"] not in ("exit", "failed_spawn"):
             return
         self._unwritten = True
+        if record.get("cause") in ("died", "remedy") and record.get("role", "main") == "main":
+            self._died_s[ward.name] = float(record.get("mono_s") or time.monotonic())
         if is_incident(record):
             self.lately += 1
             record["kind"] = self._kind(ward, record)
@@ -154,9 +158,18 @@ class Deaths:
             "coalesced": folded, "restarts": record.get("restarts", 0), "deaths": record.get("deaths", 0),
             "error": record.get("error"), "components": record.get("components"),
         }  # fmt: skip
+        died_s = self._died_s.get(ward.name, time.monotonic())
+        because = cause.root(ward.name, self._needs, self._died_s, died_s)
+        if because:
+            # One cause, one alarm: whoever needs the worker that died first is a consequence.
+            order["because"] = {"worker": because, "key": self._roll.by_name[because].open_key}
         if not self._orders.place(order):
             self._unplaced.append(order)
         ward.open_key = key
+
+    def _needs(self, name: str) -> "list[str]":
+        ward = self._roll.by_name.get(name)
+        return ward.spec.needs if ward is not None else []
 
     def _kind(self, ward: "Ward", record: "Record") -> str:
         if record["k"] == "failed_spawn":

@@ -294,7 +294,9 @@ class Feeler:
                 return  # nothing worth remembering
             inner = vitals.inner = Inner()
         if inner.children is None:
-            inner.children = Swarm(usual=0.0)  # counted only when many appear: before, there were few
+            inner.children = Swarm(
+                usual=0.0
+            )  # counted only when many appear: before, there were few
         sign = inner.children.add(
             now_s, number, limit, what="processes below it", factor=_FACTORS["child_bomb"],
             age_s=now_s - ward.started_s,

@@ -74,7 +74,7 @@ class Ward:
     """One worker."""
 
     __slots__ = (
-        "care", "is_ready", "looping", "n", "name", "next_sample", "oom_kills", "open_key", "pid", "proc", "ready_s",
+        "care", "is_ready", "is_shed", "looping", "n", "name", "next_sample", "oom_kills", "open_key", "pid", "proc", "ready_s",
         "ring", "spare", "spec", "started_s", "storm", "ticks", "up", "vitals",
     )  # fmt: skip
 
@@ -93,6 +93,7 @@ class Ward:
         self.next_sample = -1
         self.care: Care | None = None
         self.storm: Storm | None = None
+        self.is_shed = False  #: stopped by us, until the box is well
         self.looping = ""  #: what the last exit said about a crash loop: slow, down or nothing
         self.open_key = ""  #: the evidence of its last death, as long as that has no verdict
         self.oom_kills: int | None = None
@@ -190,8 +191,10 @@ class Roll:
             self._ready(ward)
         elif kind == "exit":
             self._exit(ward, record)
-        elif kind == "want":
+        elif kind in ("want", "state"):
             ward.up = bool(record.get("up"))
+            # The watchdog stops workers only to shed them; whoever else says something takes over.
+            ward.is_shed = not ward.up and record.get("by") == "watchdog"
         return ward
 
     def _ready(self, ward: Ward) -> None:

@@ -56,6 +56,7 @@ class Felt(Feeler):
     """Reads the routes from the simulation, not from a file."""
 
     __slots__ = ("web",)
+    web: "Web"
 
     def routes(self, ward: Any) -> list[tuple[str, int, float, float]]:
         assert ward is self.web.ward
@@ -83,7 +84,7 @@ class Web:
         self.burst = 0.0  #: extra rate
         self.burst_until_s = 0.0
         self.log_bytes = 0
-        self.by_route = {name: [0, 0.0, 0.0] for name in ROUTES}
+        self.by_route: dict[str, Any] = {name: [0, 0.0, 0.0] for name in ROUTES}
         self.flags: dict[str, float] = {}  #: when each flag was raised first
         self.says: dict[str, str] = {}
         self.grave: dict[str, float] = {}

@@ -1,7 +1,7 @@
 """Will the disk be full soon?
 
-Pure. The slope of free space over a minute or two; rotated and compressed logs give space back, which a median of slopes forgives
-as long as it is not the rule.
+Pure. The slope of free space over a minute or two; rotated and compressed logs give space back, so the last third of the
+samples has to lie below the first.
 """
 
 from itertools import pairwise
@@ -33,9 +33,12 @@ class Filling:
         is_soon = False
         if len(points) >= LEAST and free < PLENTY * total:
             per_s = -theil_sen(points)
+            third = len(points) // 3
+            has_sunk = max(p[1] for p in points[-third:]) < min(p[1] for p in points[:third])
             falls = sum(1 for a, b in pairwise(points) if b[1] < a[1])
             left_s = free / per_s if per_s > 0 else 0.0
-            is_soon = per_s > 0 and left_s < limit_s and falls >= FALLING * (len(points) - 1)
+            is_soon = per_s > 0 and left_s < limit_s and has_sunk
+            is_soon = is_soon and falls >= FALLING * (len(points) - 1)
         if not self._lasting.add(now_s, limit_s > 0 and is_soon, ON_S, OFF_S):
             return None
         says = f"the disk of {path} fills by {size(per_s)} a second: full in {span(left_s)}, {size(free)} are free"

@@ -14,8 +14,11 @@ from holdfast.core.detect.slope import theil_sen
 
 #: Fast: so many points, over at most so long; at least so many.
 POINTS, MEMORY_S, LEAST_POINTS = 24, 12.0, 4
-#: Proof that is asked for, as a share of the time that is left; more of a worker that has just begun (imports).
-PROOF, PROOF_START, START_S = 0.27, 0.4, 5.0
+#: Proof that is asked for, as a share of the time that is left; more of a worker that has
+#: just begun, and of one that is not ready yet (imports, models).
+PROOF, PROOF_START, PROOF_LOADING, START_S = 0.27, 0.4, 1.0, 5.0
+#: A rise of at least this share of the whole slope counts as one.
+STEADY = 0.2
 #: Below this rate nothing is fast.
 FAST_PER_S = 2e6
 #: Steps between two looks that make a suspect: a share of what is free.
@@ -86,7 +89,8 @@ class Growth:
         self._per_s = theil_sen(self._points) if self._points and len(self._points) > 2 else 0.0
         self._left_s = free / self._per_s if self._per_s > 0 else -1.0
         is_starting = not is_ready or age_s < START_S
-        self._weigh(now_s, rss, limit, left_limit_s, is_starting=is_starting)
+        proof = PROOF if not is_starting else PROOF_START if is_ready else PROOF_LOADING
+        self._weigh(now_s, rss, limit, left_limit_s, proof)
         # What is loaded at the start is no growth.
         creeps = not is_starting and self._creep.add(now_s, rss, SLOW_PER_S * CHUNK_S * NEEDED)
         slow_per_s = self._creep.per_s()
@@ -139,9 +143,7 @@ class Growth:
         elif now_s - self._calm_s > CALM_S:
             self._points, self._calm_s = None, -1.0
 
-    def _weigh(
-        self, now_s: float, rss: int, limit: int, left_limit_s: float, *, is_starting: bool
-    ) -> None:
+    def _weigh(self, now_s: float, rss: int, limit: int, left_limit_s: float, proof: float) -> None:
         points, left_s = self._points, self._left_s
         if points is None or left_s < 0:
             self.is_fast = False
@@ -149,8 +151,9 @@ class Growth:
         if self.is_fast:
             # Once told, it holds until it has been calm: a pause of a second is no cure.
             return
-        proof = PROOF_START if is_starting else PROOF
-        rising = sum(1 for a, b in pairwise(points) if b[1] > a[1])
+        # A step (one big allocation) is followed by next to nothing.
+        fair = STEADY * self._per_s
+        rising = sum(1 for a, b in pairwise(points) if b[1] - a[1] > fair * (b[0] - a[0]))
         self.is_fast = (
             len(points) >= LEAST_POINTS
             and self._per_s > FAST_PER_S
