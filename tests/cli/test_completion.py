@@ -52,7 +52,7 @@ def test_bash_takes_the_script(on_path: Path) -> None:
 
 
 def test_bash_completes_commands_and_options(on_path: Path) -> None:
-    assert complete(on_path, "holdfast", "st") == ["status", "start", "stop"]
+    assert complete(on_path, "holdfast", "st") == ["status", "start", "stop", "stacks"]
     assert complete(on_path, "holdfast", "up", "--det") == ["--detach"]
     assert complete(on_path, "holdfast", "--state", "up", "restart", "--no-w") == ["--no-wait"]
     assert complete(on_path, "holdfast", "completion", "") == ["bash", "zsh", "fish"]

@@ -66,12 +66,26 @@ GROUPS: "tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...]" = (
             ("incidents", "incidents", "list what broke"),
             ("incident", "incident", "tell the story of one incident"),
             (
+                "explain",
+                "explain",
+                "tell what is wrong, who is to blame, and from where on it counts as wrong",
+            ),
+            (
                 "isolate",
                 "isolate",
                 "show which component is the culprit, and how its worker is split",
             ),
             ("drill", "drill", "break things on purpose and measure the recovery"),
             ("doctor", "doctor", "tell what this machine allows and what that means"),
+        ),
+    ),
+    (
+        "looking into a worker",
+        (
+            ("stacks", "stacks", "show where each thread of a worker is now"),
+            ("profile", "profile", "show where a worker spends its time: table and flame graph"),
+            ("heap", "heap", "show what the memory of a worker is made of, and what grows"),
+            ("tasks", "tasks", "show which lines created the tasks and threads of a worker"),
         ),
     ),
     (
