@@ -330,7 +330,7 @@ class _Compiler:
             plan["agent"] = job.has_agent
         if router is not None:
             plan["router"] = router
-        elif len(components) > 1:
+        elif job.is_container:
             plan["isolate"] = _FAN.get(given["isolate"], 0)
         return plan
 
