@@ -167,7 +167,7 @@ def assess(facts: Facts) -> "dict[str, Any]":
         "cause": _cause(facts, found, stacks),
         "status_words": None if order.get("live") else status_words(order.get("status")),
         "fatal": _fatal(facts),
-        "stacks": stacks,
+        "stacks": places.grouped(stacks),
         "extensions": facts.report.extensions if facts.report else [],
     }
 

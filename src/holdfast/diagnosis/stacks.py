@@ -62,6 +62,26 @@ def from_pyspy(threads: "Sequence[dict[str, Any]]") -> "list[dict[str, Any]]":
     return stacks
 
 
+def grouped(stacks: "Iterable[dict[str, Any]]") -> "list[dict[str, Any]]":
+    """Return stacks with those that are alike told once; ``alike`` is how many threads one stands for.
+
+    A pool of fifty idle threads would be most of a bundle otherwise. The first stack, and those that run, stay by themselves.
+    """
+    found: list[dict[str, Any]] = []
+    known: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for at, stack in enumerate(stacks):
+        key = (tuple(stack["frames"]), stack.get("doing"))
+        first = known.get(key)
+        if first is None or stack["current"] or not stack["frames"]:
+            first = dict(stack)
+            found.append(first)
+            if at and not stack["current"]:
+                known[key] = first
+            continue
+        first["alike"] = int(first.get("alike") or 1) + int(stack.get("alike") or 1)
+    return found
+
+
 def as_text(stacks: "Iterable[dict[str, Any]]") -> str:
     """Return stacks in the form that faulthandler prints, for a person."""
     lines: list[str] = []
@@ -71,6 +91,8 @@ def as_text(stacks: "Iterable[dict[str, Any]]") -> str:
             marks.append(str(stack["doing"]))
         if stack.get("current"):
             marks.append("current")
+        if int(stack.get("alike") or 1) > 1 and "alike" not in str(stack["thread"]):
+            marks.append(f"and {int(stack['alike']) - 1} more alike")
         lines.append(
             f"{stack['thread']}{' (' + ', '.join(marks) + ')' if marks else ''}, innermost first:"
         )

@@ -470,7 +470,8 @@ class Watchdog:
 def evidence_command() -> "list[str]":
     """Return how an evidence process is started; the run directory and the key follow."""
     room = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return [sys.executable, "-P", f"{room}/evidence/__main__.py"]
+    # Without site: it needs nothing installed, and the start of an interpreter is most of what a bundle takes.
+    return [sys.executable, "-P", "-S", f"{room}/evidence/__main__.py"]
 
 
 def main(argv: "list[str]") -> int:
