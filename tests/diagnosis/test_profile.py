@@ -45,8 +45,20 @@ def test_a_loop_over_many_callees_is_blamed_itself() -> None:
     assert hot.path[-1] == "/srv/a.py:5 in each"
 
 
+def test_waiting_is_not_work() -> None:
+    """A sampler that does not stop the program takes some waits for running."""
+    wait = ("/usr/lib/python3.11/asyncio/base_events.py:1 in run_forever", "/usr/lib/python3.11/selectors.py:468 in EpollSelector.select")  # fmt: skip
+    rows = [("t", ("/srv/a.py:1 in main", *wait), 60), ("t", ("/srv/a.py:1 in main", "/srv/a.py:7 in encode"), 20)]  # fmt: skip
+
+    hot = profile.hottest(profile.Profile(rows), owners.is_machinery)
+
+    assert hot is not None
+    assert (hot.path[-1], hot.share) == ("/srv/a.py:7 in encode", 1.0)
+    assert profile.hottest(profile.Profile(rows[:1]), owners.is_machinery) is None
+
+
 def test_own_and_total_shares() -> None:
-    rows = profile.table(profile.parse(PYSPY))
+    rows = profile.table(profile.parse(PYSPY), owners.is_machinery)
 
     by_name = {row["function"]: row for row in rows}
     assert round(by_name["/srv/b.py in main"]["total"], 2) == 0.84

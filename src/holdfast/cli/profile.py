@@ -90,7 +90,7 @@ def _cannot(worker: str, why: str) -> NodeError:
 
 
 def _show(args: "Namespace", target: live.Target, found: profile.Profile, path: str) -> None:
-    rows = profile.table(found)
+    rows = profile.table(found, owners.is_machinery)
     hot = profile.hottest(found, owners.is_machinery)
     if args.json:
         output.document({

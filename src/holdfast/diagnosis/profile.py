@@ -17,11 +17,21 @@ if TYPE_CHECKING:
 _FOLLOWS = 0.6
 #: Below this share of all samples nothing is called hot.
 _HOT = 0.25
+#: Less work than this share of the samples is no profile of anything.
+_WORKS = 0.05
 #: Functions below which application code begins: what is above them is how the program was started.
 _ENTRIES = (
     ("asyncio/events.py", "_run"),
     ("threading.py", "run"),
     ("concurrent/futures/thread.py", "run"),
+)
+
+
+#: Innermost functions that wait: a sampler that does not stop the program takes some of them for running.
+_WAITS = (
+    ("selectors.py", "select"),
+    ("threading.py", "wait"),
+    ("multiprocessing/connection.py", "wait"),
 )
 
 
@@ -108,10 +118,15 @@ def hottest(profile: Profile, is_machinery: "Any") -> "Hot | None":
         profile: The samples.
         is_machinery: Tells of a file whether it is the standard library or ours.
     """
-    total = profile.samples()
-    if not total:
+    rows = [
+        (thread, _below_entry(frames), count)
+        for thread, frames, count in profile.rows
+        if frames and not _is_one_of(frames[-1], _WAITS)
+    ]
+    total = sum(count for _, _, count in rows)
+    # A hundredth of a second of work among waiting is not where the time goes.
+    if not total or total < _WORKS * profile.samples():
         return None
-    rows = [(thread, _below_entry(frames), count) for thread, frames, count in profile.rows]
     best: Hot | None = None
     for thread in sorted({row[0] for row in rows}):
         found = _descend([(f, n) for t, f, n in rows if t == thread], total, is_machinery)
@@ -123,10 +138,14 @@ def hottest(profile: Profile, is_machinery: "Any") -> "Hot | None":
 
 def _below_entry(frames: "tuple[str, ...]") -> "tuple[str, ...]":
     for at in range(len(frames) - 2, -1, -1):
-        path, _, function = split_frame(frames[at])
-        if any(path.endswith(f"/{p}") and function.rpartition(".")[2] == f for p, f in _ENTRIES):
+        if _is_one_of(frames[at], _ENTRIES):
             return frames[at + 1 :]
     return frames
+
+
+def _is_one_of(frame: str, places: "Sequence[tuple[str, str]]") -> bool:
+    path, _, function = split_frame(frame)
+    return any(path.endswith(f"/{p}") and function.rpartition(".")[2] == f for p, f in places)
 
 
 def _descend(
@@ -165,24 +184,33 @@ def _busiest_line(rows: "list[tuple[tuple[str, ...], int]]", depth: int) -> str:
     return max(counts, key=lambda frame: (counts[frame], frame))
 
 
-def table(profile: Profile, most: int = 15) -> "list[dict[str, Any]]":
-    """Return the functions with the most samples: their own (the innermost frame) and with all they call."""
+def table(profile: Profile, is_machinery: "Any", most: int = 15) -> "list[dict[str, Any]]":
+    """Return the functions with the most samples: their own (the innermost frame) and with all they call.
+
+    What only passes on (the event loop, the runner) has all samples and no own: it comes last.
+    """
     own: dict[str, int] = {}
     whole: dict[str, int] = {}
+    passes_on: dict[str, bool] = {}
     for _, frames, count in profile.rows:
         names = []
         for frame in frames:
             path, _, function = split_frame(frame)
             names.append(f"{path} in {function}" if function else frame)
+            passes_on[names[-1]] = is_machinery(path)
         for name in set(names):
             whole[name] = whole.get(name, 0) + count
         if names:
             own[names[-1]] = own.get(names[-1], 0) + count
     total = max(1, profile.samples())
-    ordered = sorted(whole, key=lambda name: (-own.get(name, 0), -whole[name], name))[:most]
+
+    def rank(name: str) -> "tuple[Any, ...]":
+        mine = own.get(name, 0)
+        return (passes_on[name] and not mine, -mine, -whole[name], name)
+
     return [
         {"function": name, "own": own.get(name, 0) / total, "total": whole[name] / total}
-        for name in ordered
+        for name in sorted(whole, key=rank)[:most]
     ]
 
 
