@@ -35,6 +35,56 @@ async def tick():
 # -- a healthy life --------------------------------------------------------------------------------
 
 
+BOMB = """
+from holdfast.sdk import Component
+app = Component()
+
+def fan_out():
+    for _ in range(20000):
+        asyncio.ensure_future(asyncio.sleep(60))
+
+@app.every(0.1)
+async def tick():
+    app.work()
+    if os.path.exists(app.settings["go"]):
+        fan_out()
+        time.sleep(60)
+"""
+
+
+def test_a_bomb_in_a_component_leaves_its_line_and_its_timer(container: Container) -> None:
+    container.write("board.py", BOMB)
+    container.host("board", "board:app", go=str(container.root / "go"))
+    container.start_ready()
+    wait_for(lambda: container.pulse().work_done >= 3, "work")  # type: ignore[union-attr]
+    (container.root / "go").touch()
+
+    def named() -> Any:
+        made = container.pulse().sites.get("tasks")  # type: ignore[union-attr]
+        return made[0] if made and made[0][0] == 20000 else None
+
+    count, live, where, creators = wait_for(named, "the line of the bomb")
+
+    assert (count, live) == (20000, 20000)
+    assert where.endswith("board.py:8 in fan_out")
+    assert creators
+    routes = {route[0]: route[1] for route in container.pulse().routes}  # type: ignore[union-attr]
+    assert routes["timer board.tick"] >= 3
+    blocked = wait_for(lambda: container.pulse().sites.get("blocked"), "where it is blocked")  # type: ignore[union-attr]
+    assert any("board.py:15 in tick" in frame for _, frames in blocked for frame in frames)
+
+
+def test_without_the_agent_a_container_only_beats(container: Container) -> None:
+    container.write("board.py", BOMB)
+    container.host("board", "board:app", go=str(container.root / "go"))
+    container.start_ready(HOLDFAST_AGENT="0")
+
+    beat = wait_for(lambda: (p := container.pulse()) and p.work_done >= 1 and p, "work")
+
+    assert beat.tasks_created == 0
+    assert beat.sites.get("tasks", []) == []
+
+
 def test_a_component_starts_beats_and_counts(container: Container) -> None:
     container.write("board.py", BOARD)
     container.host("board", "board:app", limit=7)

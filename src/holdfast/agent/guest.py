@@ -103,7 +103,7 @@ class Guest:
                 threads = count()
                 if self._loop is None:
                     self._pulse.vouch_for_loop(now_ns)
-                done = table.web_done
+                done = table.requests()
                 self._reporter.beat(now_ns, threads)
                 self._pulse.thread_beat(now_ns, threads, table.in_flight, done, 0)
             except Exception as error:  # noqa: BLE001 -- said once; a beat that stops would look like a hang

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
     from typing import Any
 
-OTHERS = "(others)"
+#: Where everything is counted that comes when the table is full: requests, and other work.
+OTHERS = {True: "(other requests)", False: "(others)"}
 #: So many pieces of work a second have their processor time measured.
 _MEASURED_PER_S = 50
 
@@ -23,10 +24,11 @@ _MEASURED_PER_S = 50
 class Route:
     """One row; whoever finishes a piece of work adds to it."""
 
-    __slots__ = ("count", "cpu_ns", "is_work", "latency_ns", "name", "written")
+    __slots__ = ("count", "cpu_ns", "is_web", "is_work", "latency_ns", "name", "written")
 
-    def __init__(self, name: bytes, *, is_work: bool) -> None:
+    def __init__(self, name: bytes, *, is_work: bool, is_web: bool) -> None:
         self.name = name
+        self.is_web = is_web
         self.is_work = is_work  #: counts as work done of the whole process
         self.count = self.latency_ns = self.cpu_ns = 0
         self.written = -1  #: the count that is in the pulse
@@ -35,34 +37,34 @@ class Route:
 class RouteTable:
     """The routes of this process; there is one, :data:`TABLE`."""
 
-    __slots__ = ("_by_name", "_seen", "_until", "every", "in_flight", "rows", "web_done")
+    __slots__ = ("_by_name", "_seen", "every", "in_flight", "rows", "until")
 
     def __init__(self) -> None:
         self.rows: list[Route] = []  #: in the order of their first use
         self.in_flight = 0  #: web requests; other work counts its own
-        self.web_done = 0
         self.every = 1  #: of so many pieces of work the processor time of one is measured
         self._by_name: dict[str, Route] = {}
-        self._until = 1
+        self.until = 1  #: so many more and one is measured
         self._seen = 0
 
-    def route(self, name: str, *, is_work: bool = True) -> Route:
+    def route(self, name: str, *, is_work: bool = True, is_web: bool = False) -> Route:
         """Return the row of a route; the common one once the table is full."""
         found = self._by_name.get(name)
         if found is None:
-            if len(self.rows) >= ROUTES - 1 and name != OTHERS:
-                return self.route(OTHERS)
+            others = OTHERS[is_web]
+            if len(self.rows) >= ROUTES - len(OTHERS) and name != others:
+                return self.route(others, is_web=is_web)
             raw = name.encode("utf-8", "replace")[:ROUTE_NAME_BYTES]
-            found = self._by_name[name] = Route(raw, is_work=is_work)
+            found = self._by_name[name] = Route(raw, is_work=is_work, is_web=is_web)
             self.rows.append(found)
         return found
 
     def is_measured(self) -> bool:
         """Whether the processor time of the next piece of work is to be measured."""
-        self._until = left = self._until - 1
-        if left > 0:
+        if self.until > 1:
+            self.until -= 1
             return False
-        self._until = self.every
+        self.until = self.every
         return True
 
     def adjust(self, passed_s: float) -> None:
@@ -70,6 +72,10 @@ class RouteTable:
         done = sum(row.count for row in self.rows)
         self.every = max(1, int((done - self._seen) / max(passed_s, 0.1) / _MEASURED_PER_S))
         self._seen = done
+
+    def requests(self) -> int:
+        """Return how many requests were answered."""
+        return sum(row.count for row in self.rows if row.is_web)
 
     def latency_ns(self) -> int:
         """Return the sum over all work."""

@@ -66,7 +66,7 @@ class Node:
 class Sites:
     """All creations of this process; there is one, :data:`SITES`."""
 
-    __slots__ = ("_codes", "_nodes", "_plumbing", "created", "nodes", "root", "stack_every")
+    __slots__ = ("_codes", "_nodes", "created", "nodes", "plumbing", "root", "stack_every")
 
     def __init__(self) -> None:
         self.root = Node(TASKS, 0, None, -1, None)
@@ -74,12 +74,14 @@ class Sites:
         self.nodes: tuple[list[Node], ...] = ([], [], [], [])  #: by kind, oldest first
         self.stack_every = 1000
         self._nodes = 0
-        self._plumbing: dict[int, bool] = {}
+        self.plumbing: dict[
+            int, bool
+        ] = {}  #: by the id of a code object: whether it only passes creations on
         self._codes: list[CodeType] = []  # kept, so that their ids stay theirs
 
     def outer(self, frame: "FrameType | None") -> "FrameType | None":
         """Return the first frame from here outwards that is no plumbing."""
-        plumbing = self._plumbing
+        plumbing = self.plumbing
         while frame is not None:
             code = frame.f_code
             skips = plumbing.get(id(code))
@@ -93,12 +95,12 @@ class Sites:
     def _classify(self, code: "CodeType") -> bool:
         if len(self._codes) > _MOST_CODES:
             # A program that makes code as it goes. The dictionary goes first: an id may be another's from here on.
-            self._plumbing.clear()
+            self.plumbing.clear()
             self._codes.clear()
         name = code.co_filename
         skips = name.startswith(_PLUMBING) or any(part in name for part in _PLUMBING_PACKAGES)
         self._codes.append(code)
-        self._plumbing[id(code)] = skips
+        self.plumbing[id(code)] = skips
         return skips
 
     def node(self, kind: int, frame: "FrameType | None", runs: "CodeType | None" = None) -> Node:

@@ -21,9 +21,23 @@ def install(loop_class: "Any") -> None:
     if hasattr(original, "holdfast_original"):
         return
     node_of, set_cause, reset_cause, frame_of = SITES.node, CAUSE.set, CAUSE.reset, sys._getframe  # noqa: SLF001
+    get_cause, plumbing, created = CAUSE.get, SITES.plumbing, SITES.created
 
     def create_task(self: "Any", coro: "Any", **kwargs: "Any") -> "Any":
-        node = node_of(TASKS, frame_of(1), getattr(coro, "cr_code", None))
+        # What SITES.node() does for a line that is known and directly above, or above asyncio.create_task: half the price.
+        frame = frame_of(1)
+        code = frame.f_code
+        if plumbing.get(id(code)) and frame.f_back is not None:
+            frame = frame.f_back
+            code = frame.f_code
+        node = None
+        if plumbing.get(id(code)) is False:
+            node = get_cause().children.get(((id(code) << 20) + frame.f_lasti + 1) * 4 + TASKS)
+        if node is not None and node.count + 1 < node.look_at:
+            node.count += 1
+            created[TASKS] += 1
+        else:
+            node = node_of(TASKS, frame_of(1), getattr(coro, "cr_code", None))
         context = kwargs.get("context") if kwargs else None
         if context is None:
             token = set_cause(node)

@@ -58,7 +58,9 @@ class Asgi:
         cpu, every = None, 1
         began = perf_counter_ns()
         try:
-            if table.is_measured():
+            if table.until > 1:
+                table.until -= 1
+            elif table.is_measured():
                 cpu, every = [0], table.every
                 return await measured(self.holdfast_app(scope, receive, send), cpu)
             return await self.holdfast_app(scope, receive, send)
@@ -67,8 +69,10 @@ class Asgi:
             route = self._paths.get((scope["method"], scope["path"]))
             if route is None:
                 route = self._found(scope)
-            finish(route, began, cpu[0] * every if cpu else 0)
-            TABLE.web_done += 1
+            route.latency_ns += perf_counter_ns() - began
+            if cpu is not None:
+                route.cpu_ns += cpu[0] * every
+            route.count += 1
 
     def _found(self, scope: "Any") -> Route:
         # FastAPI and others leave the route that matched; it knows its pattern.
@@ -77,7 +81,7 @@ class Asgi:
         name = f"{method} {pattern}" if isinstance(pattern, str) else name_of(method, path)
         if len(self._paths) >= _MOST_PATHS:
             self._paths.clear()
-        route = self._paths[method, path] = TABLE.route(name)
+        route = self._paths[method, path] = TABLE.route(name, is_web=True)
         return route
 
 
@@ -106,9 +110,8 @@ class Wsgi:
             if route is None:
                 if len(self._paths) >= _MOST_PATHS:
                     self._paths.clear()
-                route = self._paths[key] = TABLE.route(name_of(*key))
+                route = self._paths[key] = TABLE.route(name_of(*key), is_web=True)
             finish(route, began, (thread_time_ns() - cpu_began) * every if cpu_began else 0)
-            TABLE.web_done += 1
 
 
 def asgi(app: "Any") -> "Any":
@@ -192,7 +195,9 @@ def _aiohttp(module: "Any") -> None:
         cpu, every = None, 1
         began = perf_counter_ns()
         try:
-            if table.is_measured():
+            if table.until > 1:
+                table.until -= 1
+            elif table.is_measured():
                 cpu, every = [0], table.every
                 return await measured(handle(self, request), cpu)
             return await handle(self, request)
@@ -203,9 +208,12 @@ def _aiohttp(module: "Any") -> None:
             key = (request.method, resource)
             route = rows.get(key)
             if route is None:
-                route = rows[key] = TABLE.route(f"{request.method} {_canonical(resource)}")
-            finish(route, began, cpu[0] * every if cpu else 0)
-            TABLE.web_done += 1
+                name = f"{request.method} {_canonical(resource)}"
+                route = rows[key] = TABLE.route(name, is_web=True)
+            route.latency_ns += perf_counter_ns() - began
+            if cpu is not None:
+                route.cpu_ns += cpu[0] * every
+            route.count += 1
 
     application._handle = counted  # noqa: SLF001
 
@@ -224,14 +232,18 @@ def _tornado(module: "Any") -> None:
         cpu, every = None, 1
         began = perf_counter_ns()
         try:
-            if table.is_measured():
+            if table.until > 1:
+                table.until -= 1
+            elif table.is_measured():
                 cpu, every = [0], table.every
                 return await measured(execute(self, *args, **kwargs), cpu)
             return await execute(self, *args, **kwargs)
         finally:
             table.in_flight -= 1
-            route = TABLE.route(f"{self.request.method} {type(self).__name__}")
-            finish(route, began, cpu[0] * every if cpu else 0)
-            TABLE.web_done += 1
+            route = TABLE.route(f"{self.request.method} {type(self).__name__}", is_web=True)
+            route.latency_ns += perf_counter_ns() - began
+            if cpu is not None:
+                route.cpu_ns += cpu[0] * every
+            route.count += 1
 
     handler._execute = counted  # noqa: SLF001

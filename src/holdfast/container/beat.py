@@ -62,7 +62,7 @@ class Beats:
 
     def _thread_beat(self, now_ns: int) -> None:
         calls = tuple(RECORDER.calls)
-        threads, done = threading.active_count(), RECORDER.work_done + TABLE.web_done
+        threads, done = threading.active_count(), RECORDER.work_done + TABLE.requests()
         self.reporter.beat(now_ns, threads)
         self._pulse.thread_beat(
             now_ns,
