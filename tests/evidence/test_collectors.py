@@ -296,3 +296,13 @@ def test_a_bundle_without_a_profile_is_small_and_quick(node: Any, started: Any) 
     total = sum(entry.stat().st_size for entry in os.scandir(found["path"]))
     assert total < 20_000
     assert found["evidence"]["took_s"] < 1.0 * SLOWNESS
+
+
+def test_an_allocating_line_gets_the_name_of_its_function(tmp_path: Path) -> None:
+    """Tracemalloc knows lines only; a signature may go over several."""
+    path = tmp_path / "a.py"
+    path.write_text("X = [1]\n\nclass A:\n    async def handle(\n        self,\n    ) -> None:\n        if X:\n            self.y = 1\n")  # fmt: skip
+
+    assert census.named(f"{path}:8 in ?") == f"{path}:8 in handle"
+    assert census.named(f"{path}:1 in ?") == f"{path}:1 in <module>"
+    assert census.named("/nowhere/a.py:3 in ?") == "/nowhere/a.py:3 in ?"

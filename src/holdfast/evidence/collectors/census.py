@@ -86,14 +86,18 @@ def named(frame: str) -> str:
         lines = files.read(path).decode("utf-8", "replace").split("\n")[:number]
     except OSError:
         return frame
-    room = _indent(lines[-1]) if lines else 0
+    if len(lines) < number:
+        return frame  # gone, or another version of the file
+    room = _indent(lines[-1]) + (0 if lines[-1].strip() else 1)
     for line in reversed(lines):
         text = line.strip()
-        if (text and _indent(line) < room) or line is lines[-1]:
-            room = min(room, _indent(line))
-            head = text.removeprefix("async ")
-            if head.startswith("def "):
-                return f"{path}:{number} in {head[4:].partition('(')[0].strip()}"
+        # The end of a signature of several lines stands as far out as its def, which is above it.
+        if not text or text.startswith(")") or (_indent(line) >= room and line is not lines[-1]):
+            continue
+        room = min(room, _indent(line))
+        head = text.removeprefix("async ")
+        if head.startswith("def "):
+            return f"{path}:{number} in {head[4:].partition('(')[0].strip()}"
     return f"{path}:{number} in <module>"
 
 
