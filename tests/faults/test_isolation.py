@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -68,6 +69,19 @@ def work():
 """
 
 
+SERVING = """
+import asyncio, socket
+
+@app.task
+async def serve():
+    async def answer(reader, writer):
+        writer.write(str(os.getpid()).encode())
+        writer.close()
+    await asyncio.start_server(answer, sock=socket.socket(fileno=os.dup(3)))
+    await asyncio.Event().wait()
+"""
+
+
 class Site:
     """The node with the all-in-one worker, and what its components have to say."""
 
@@ -91,6 +105,8 @@ class Site:
                 key: str(self.app / f"{name}.{key}") for key in ("lock", "count")
             } | {"twice": str(self.app / "twice")}  # fmt: skip
             text = GOOD.format(name=name, **where)
+            if name == "board" and "listen" in changes:
+                text += SERVING
             if name == culprit:
                 text += BROKEN.format(after_s=after_s, broken=str(self.broken), how=how)
             (self.app / f"{name}.py").write_text(text)
@@ -295,6 +311,42 @@ def test_a_split_worker_takes_a_new_configuration_and_goes_down_like_any_other(s
     site.node.ask(do="down", force=False)
     wait_for(lambda: not Path(site.node.run_dir, "keeper.lock").exists() or not site.node.holder("anchor"), "the end")  # fmt: skip
     wait_for(lambda: site.node.processes() == [], "nobody to be left")
+
+
+def test_the_parts_share_the_listening_sockets_and_no_connection_is_refused(site: Site) -> None:
+    """Nobody knows which component accepts: all parts hold the sockets, and they stay open throughout."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    listener = {
+        "name": "web", "kind": "tcp", "host": "127.0.0.1", "port": port, "path": "", "backlog": 64,
+    }  # fmt: skip
+    site.build(listen=[listener], spare=1)
+    site.start()
+
+    def ask() -> int:
+        with socket.create_connection(("127.0.0.1", port), 30.0 * SLOWNESS) as client:
+            return int(client.makefile().read() or 0)
+
+    while not any(r["components"] == ["mail"] for r in site.crashes()):
+        try:
+            ask()
+        except ConnectionResetError:
+            pass  # it was accepted by a process that crashed: that is the culprit's doing
+    wait_for(lambda: ask() == site.pid("board"), "board to answer")
+    site.broken.unlink()
+    wait_for(lambda: site.pid("mail"), "mail to live alone")
+
+    assert site.node.ask(do="rejoin", worker="all", by="user")["ok"]
+    deadline_s = time.monotonic() + 30.0 * SLOWNESS
+    while site.pid("mail") == 0 or site.pid("mail") != site.pid("board"):
+        assert time.monotonic() < deadline_s
+        try:
+            ask()
+        except ConnectionResetError:
+            pass
+    assert ask() == site.pid("mail")
+    assert site.twice() == ""
 
 
 def test_a_mended_worker_is_made_whole_again(site: Site) -> None:
