@@ -12,7 +12,7 @@ import pytest
 
 from docs import pages
 from holdfast.core import ladder
-from holdfast.watchdog import cases
+from holdfast.watchdog import box, cases, vitals
 from holdfast.wire import layout
 
 DOCS = pages.ROOT / "docs"
@@ -154,7 +154,7 @@ def test_flags_page_names_every_flag_with_its_remedies() -> None:
     text = (DOCS / "reference" / "flags.md").read_text()
     told = set(re.findall(r"^\| `(\w+)` \| .*\|.*\|.*\|$", text, re.MULTILINE))
 
-    assert told == set(cases.KINDS)
+    assert told == {*cases.KINDS, *vitals.FLAGS, *box.FLAGS}
     assert set(ladder.RUNGS) <= told
 
 

@@ -87,6 +87,14 @@ class Orders:
         """Whether there is anything to be done."""
         return bool(self._queue)
 
+    def live(self) -> "list[str]":
+        """Return the workers of whom evidence is being taken while they run."""
+        return [
+            str(self._queue[key].get("worker"))
+            for key in self._running
+            if key in self._queue and self._queue[key].get("live")
+        ]
+
     def outcome(self, key: str) -> "tuple[bool, str | None]":
         """Return whether an order is done, and its incident."""
         data = _load(f"{self._directory}/{key}.done")

@@ -35,6 +35,8 @@ _SETTLE_S = 3.0
 _BLAMES_BOX = ("slow", "pegged", "task_bomb", "loop_lag")
 #: What a box has when nobody knows.
 _PLENTY = 1 << 50
+#: Python programs begin with few threads.
+_THREADS_AT_START = 2.0
 _FACTORS = {"task_bomb": 10.0, "thread_bomb": 3.0, "child_bomb": 5.0}
 
 #: All flags that are raised by what is felt here.
@@ -65,7 +67,7 @@ class Vitals:
     """What is remembered of one worker."""
 
     __slots__ = (
-        "children", "cpu_ns", "cpu_s", "felt_s", "files", "growth", "inner", "most_files", "next_files_s",
+        "children", "cpu_ns", "cpu_s", "disturbed_s", "felt_s", "files", "growth", "inner", "most_files", "next_files_s",
         "paced", "rss", "sampled_s", "serving_ns", "share", "signs", "start", "threads", "work",
     )  # fmt: skip
 
@@ -85,6 +87,7 @@ class Vitals:
         self.most_files = -1
         self.paced = 0  #: work done at the last comparison
         self.next_files_s = 0.0
+        self.disturbed_s = 0.0  #: evidence is being taken, until then
         self.children = 0  #: processes below it, when they were last counted
 
     def begin(self, start: int) -> None:
@@ -131,7 +134,7 @@ class Feeler:
         if limits["thread_bomb"]:
             sign = vitals.threads.add(
                 now_s, reading.threads, limits["thread_bomb"], what="threads", factor=_FACTORS["thread_bomb"],
-                age_s=age_s, created=beat.threads_created if beat is not None else 0,
+                age_s=age_s, created=beat.threads_created if beat is not None else 0, start_factor=_THREADS_AT_START,
             )  # fmt: skip
             vitals.say("thread_bomb", sign)
         if beat is not None:
@@ -175,7 +178,13 @@ class Feeler:
         is_settled = ward.is_ready and age_s >= _SETTLE_S
         done, vitals.work = max(0, beat.work_done - vitals.work), beat.work_done
         process = ward.process()
-        if limits["loop_lag"] and process is not None:
+        if now_s < vitals.disturbed_s:
+            # Evidence of it is being taken (a profile, traced allocations): what is slow now, we have slowed.
+            inner.lag.skip(
+                beat.lag_ns / 1e9, beat.late_ticks, process.wait_ns() / 1e9 if process else 0.0
+            )
+            inner.effort.skip()
+        elif limits["loop_lag"] and process is not None:
             sign = inner.lag.add(
                 now_s, beat.lag_ns / 1e9, beat.late_ticks, process.wait_ns() / 1e9, limits["loop_lag"]
             )  # fmt: skip
@@ -186,7 +195,11 @@ class Feeler:
                 created=beat.tasks_created, worked=done + beat.in_flight,
             )  # fmt: skip
             vitals.say("task_bomb", sign)
-        if limits["slow"] and inner.effort.is_due(now_s, beat.work_done):
+        if (
+            limits["slow"]
+            and now_s >= vitals.disturbed_s
+            and inner.effort.is_due(now_s, beat.work_done)
+        ):
             self._effort(ward, vitals, inner, reading, beat, now_s)
         if now_s - vitals.cpu_s >= _PACE_S:
             finished = self._pace(vitals, reading.cpu_ns, beat.cpu_ns, now_s, beat.work_done)
@@ -304,6 +317,11 @@ class Feeler:
         vitals.say("child_bomb", sign)
 
     # -- what it means -----------------------------------------------------------------------------
+
+    def disturb(self, ward: "Ward", until_s: float) -> None:
+        """Evidence of a worker is being taken: what costs more until then says nothing."""
+        if ward.vitals is not None:
+            ward.vitals.disturbed_s = until_s
 
     def look(self, ward: "Ward", flag: str, now_s: float) -> Look:
         """Return what is to be said about one flag now."""

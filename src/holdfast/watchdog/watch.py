@@ -49,6 +49,8 @@ _DISK_S = 5.0
 #: Memory that climbs is looked at this closely, of so many workers at once.
 _CLOSE_S, _CLOSE = 0.05, 8
 _LOGS_S = 2.0
+#: What evidence has slowed down is as quick again after this.
+_DISTURBED_S = 1.0
 _ORDERS_S = 5.0
 #: Notifications of processes that are not (yet) known to be workers: a spare, or a start that is not journalled yet.
 _EARLY = 1000
@@ -153,6 +155,10 @@ class Watchdog:
         if self.has_cared:
             cared = [ward for ward in self.roll.by_name.values() if ward.care is not None]
             self.senses.gather(cared, began_s)
+            for name in self.orders.live():
+                disturbed = self.roll.by_name.get(name)
+                if disturbed is not None:
+                    self.feeler.disturb(disturbed, began_s + _DISTURBED_S)
             for ward in cared:
                 vitals.feel_now(self.feeler, ward, began_s)
             self.peers.tick(cared, began_s)

@@ -87,6 +87,10 @@ class Effort:
         self.unit_s = -1.0  #: processor time of a unit of work, in the last chunk
         self.is_up = False
 
+    def skip(self) -> None:
+        """Forget the chunk that is under way: what it cost was our own doing."""
+        self._at_s = -1.0
+
     def is_due(self, now_s: float, work: int) -> bool:
         """Whether a chunk is full: only then the routes need to be read."""
         if self._at_s < 0:

@@ -30,6 +30,10 @@ class Lag:
         self._worst_s = 0.0
         self.is_up = False
 
+    def skip(self, lag_s: float, late_ticks: int, waited_s: float) -> None:
+        """Forget what happened since the last look: it was our own doing."""
+        self._late, self._lag_s, self._waited_s = late_ticks, lag_s, waited_s
+
     def add(
         self, now_s: float, lag_s: float, late_ticks: int, waited_s: float, limit_s: float
     ) -> "Sign | None":

@@ -45,6 +45,7 @@ class Swarm:
         age_s: float,
         created: int = 0,
         worked: int = 0,
+        start_factor: float = START_FACTOR,
     ) -> "Sign | None":
         """Take in one look.
 
@@ -57,11 +58,12 @@ class Swarm:
             age_s: Age of the worker.
             created: How many were ever made; 0 where nobody counts.
             worked: Units of work done or begun since the last look.
+            start_factor: So many limits are told while it starts.
         """
         passed_s, self._last_s = now_s - self._last_s, now_s
         made = created - self._created if self._created >= 0 else 0
         self._created = created
-        bound = self._bound(limit, factor, age_s)
+        bound = self._bound(limit, factor, age_s, start_factor)
         is_burst = made - EACH * worked > BURST * limit
         if number > bound or is_burst:
             if self._up_s < 0:
@@ -83,9 +85,9 @@ class Swarm:
         lasted = now_s - self._up_s >= GRAVE_S and number > 0.9 * self._peak and number > bound
         return Sign(float(max(number, self._peak)), bound, says, is_grave=lasted)
 
-    def _bound(self, limit: float, factor: float, age_s: float) -> float:
+    def _bound(self, limit: float, factor: float, age_s: float, start_factor: float) -> float:
         if self._usual < 0 or age_s < START_S:
-            return limit * START_FACTOR
+            return limit * start_factor
         return max(limit, factor * self._usual)
 
     def _learn(self, number: int, age_s: float, passed_s: float) -> None:
