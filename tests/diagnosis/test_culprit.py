@@ -180,6 +180,15 @@ def test_a_regular_expression_that_backtracks_is_called_so() -> None:
     assert "regular expression (re.match)" in found["says"]
 
 
+def test_a_compiled_pattern_has_no_frame_of_its_own_and_is_told_as_what_it_seems() -> None:
+    facts = flagged("missed_heartbeat")
+    here = "/srv/app/run.py:4 in parse"
+    facts.live_stacks = [stack(here, doing="runs on the CPU")]
+    facts.source[here] = "return PATTERN.match(text)"
+
+    assert "it seems, in .match of a compiled pattern" in only(facts)["says"]
+
+
 def test_a_program_with_nothing_to_do_is_not_accused() -> None:
     facts = flagged("failed_probe")
     facts.live_stacks = [

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _CALLS = frozenset({"match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer"})
-_COMPILED = tuple(f".{name}" for name in sorted(_CALLS - {"split"}))
+_COMPILED = (".match", ".fullmatch", ".search", ".findall", ".finditer", ".sub")
 ADVICE = (
     " It is inside a regular expression ({function}): a pattern that backtracks on this input holds the interpreter's lock all"
     " the while. Bound the length of the input, or rewrite the pattern without nested repetition."
@@ -31,6 +31,6 @@ def call_of(frames: "Sequence[str]", source: str = "") -> str:
         if path.endswith(("/re/__init__.py", "/re.py")) and function in _CALLS:
             return f"re.{function}"
     for name in _COMPILED:
-        if f"{name}(" in source and "re." in source.lower().replace("_re.", "re."):
-            return f"{name} of a compiled pattern"
+        if f"{name}(" in source:
+            return f"it seems, in {name} of a compiled pattern"
     return ""
