@@ -34,7 +34,7 @@ _MORE_THREADS = 60
 #: Memory that would be gone within so long does, too.
 _SOON_S = 60.0
 #: A walk over all processes costs 25 µs each; it may take this share of a processor.
-_WALK_SHARE, _WALK_S = 0.005, 1.0
+_WALK_SHARE, _WALK_S = 0.002, 1.0
 #: Processes that nobody noticed (they came one by one) are counted every so often.
 _WALK_ANYWAY_S, _WALK_IDLE = 60.0, 0.00005
 #: Runnable tasks for each processor from which nobody is blamed for slowness, smoothed over some seconds.

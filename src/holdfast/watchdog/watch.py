@@ -49,6 +49,8 @@ _DISK_S = 5.0
 #: Memory that climbs is looked at this closely, of so many workers at once.
 _CLOSE_S, _CLOSE = 0.05, 8
 _LOGS_S = 2.0
+#: Looks at everybody at once: on a box where processes come and go all the time, no more than this of a processor.
+_SWEEP_SHARE = 0.001
 #: What evidence has slowed down is as quick again after this.
 _DISTURBED_S = 1.0
 _ORDERS_S = 5.0
@@ -244,7 +246,7 @@ class Watchdog:
             if vitals.feel_now(self.feeler, ward) and ward.vitals is not None and ward.vitals.signs:
                 self._look_at(ward, now_s)
         self._look_closely_at(wards)
-        self.sweep_at_s = now_s + (time.thread_time() - cpu_s) / _LOOK_SHARE
+        self.sweep_at_s = now_s + (time.thread_time() - cpu_s) / _SWEEP_SHARE
 
     def _ask_logs(self, cared: "list[Ward]", now_s: float) -> None:
         """Ask how long the logs are, on the second thread: they are on a disk, and a disk may hang."""
