@@ -108,6 +108,43 @@ async def main():
 asyncio.run(main())
 """
 
+#: The same with the agent in it all the time; its part in a request is taken out and put back every 20 ms, and processor time is summed for
+#: either: other load on the machine is the same for both.
+TOGGLING_SERVER = """
+import asyncio, sys, time
+from aiohttp import web
+from aiohttp.web_app import Application
+counted = Application._handle
+plain = next(c.cell_contents for c in counted.__closure__ or () if getattr(c.cell_contents, "__name__", "") == "_handle")
+spent, done = [0.0, 0.0], [0, 0]
+now = 0
+Application._handle = lambda self, request: (counted if now else plain)(self, request)
+async def echo(request):
+    done[now] += 1
+    return web.Response(body=await request.read())
+async def toggle():
+    global now
+    while True:
+        began = time.thread_time()
+        await asyncio.sleep(0.02)
+        spent[now] += time.thread_time() - began
+        now = 1 - now
+async def main():
+    app = web.Application()
+    app.router.add_post("/echo/{name}", echo)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    kept = asyncio.create_task(toggle())
+    print(site._server.sockets[0].getsockname()[1], flush=True)
+    for _ in range(2):
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+        print(spent[1] / max(1, done[1]) / (spent[0] / max(1, done[0])) if all(done) else 0, flush=True)
+        spent[:], done[:] = [0.0, 0.0], [0, 0]
+asyncio.run(main())
+"""
+
 UVICORN_SERVER = """
 import asyncio, sys, time, uvicorn
 async def app(scope, receive, send):
@@ -227,6 +264,20 @@ class Bench:
             process.kill()
             process.communicate()
 
+    def toggled(self, seconds: float) -> float:
+        """What a request costs with the agent's part in it, as a multiple of what it costs without."""
+        process = self.start(TOGGLING_SERVER, agent=True)
+        assert process.stdout is not None
+        try:
+            port = process.stdout.readline().strip()
+            self._client(port, "/echo/x", 0.5)
+            self._ask(process)
+            self._client(port, "/echo/x", seconds)
+            return self._ask(process)
+        finally:
+            process.kill()
+            process.communicate()
+
     @staticmethod
     def _ask(process: "subprocess.Popen[str]") -> float:
         assert process.stdin is not None
@@ -324,6 +375,9 @@ def main() -> None:
             }  # fmt: skip
             if name != "tiny_server":
                 found[f"{name}_us_a_request"]["goal_percent"] = 1.0
+        if importlib.util.find_spec("aiohttp") is not None:
+            shares = [(bench.toggled(asked.echo_s * 2) - 1) * 100 for _ in range(asked.rounds)]
+            found["aiohttp_echo_toggled_percent"] = {"median": statistics.median(shares), "all": [round(x, 2) for x in shares], "goal": 1.0}  # fmt: skip
         found["bomb_of_20000_tasks"] = bench.bomb(BOMB, "tasks", within_s=20)
         for threads in asked.threads.split(","):
             found[f"bomb_of_{threads}_threads"] = bench.bomb(
