@@ -116,8 +116,12 @@ if TYPE_CHECKING:
         components: list[ComponentPlan]
         router: NotRequired[RouterPlan | None]  #: what a router does; taken over while it runs
         faulthandler: bool  #: a Python program: PYTHONFAULTHANDLER is set, stacks can be had
-        detect: NotRequired[dict[str, float]]  #: thresholds of its detectors (core/detect/thresholds.py); 0: off
-        agent: NotRequired[bool]  #: a guest: it gets the agent and a pulse; a container: creations are counted
+        detect: NotRequired[
+            dict[str, float]
+        ]  #: thresholds of its detectors (core/detect/thresholds.py); 0: off
+        agent: NotRequired[
+            bool
+        ]  #: a guest: it gets the agent and a pulse; a container: creations are counted
         isolate: NotRequired[int]  #: split into so many parts at most to find a culprit; 0: never
 
     class GroupPlan(TypedDict):
@@ -138,7 +142,9 @@ if TYPE_CHECKING:
         verify_s: float  #: a remedy has helped when the symptom stays away this long
         house_timeout_s: float  #: a house process whose beat is older is replaced
         objectives: dict[str, float]  #: drill name -> longest recovery in seconds
-        detect: NotRequired[dict[str, float]]  #: thresholds of the box (core/detect/thresholds.py); 0: off
+        detect: NotRequired[
+            dict[str, float]
+        ]  #: thresholds of the box (core/detect/thresholds.py); 0: off
         shed: NotRequired[list[str]]  #: workers that are stopped while the box is out of memory
 
     class SplitPlan(TypedDict):
