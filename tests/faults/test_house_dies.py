@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import signal
 import time
 from functools import partial
@@ -95,6 +96,21 @@ def test_what_another_boot_left_names_nobody_of_this_one(node: Node) -> None:
     assert procfs.start_ticks(stranger)
     assert [r["n"] for r in node.journal("start")] == [1]
     assert not os.listdir(Path(node.run_dir, layout.FLAGS))
+
+
+def test_a_node_whose_run_directory_is_removed_ends_with_all_it_has(node: Node) -> None:
+    """Nobody could reach it any more, and it started anchors without end: 1,378 of them, once."""
+    node.add("w", SLEEP)
+    node.start()
+    node.wait_state("w", "running")
+    wait_for(lambda: all(node.holder(role) for role in ROLES), "the whole house")
+    house = [node.holder(role) for role in ROLES]
+    shutil.rmtree(node.run_dir)
+    os.kill(house[0], signal.SIGKILL)
+
+    wait_for(lambda: not node.processes(), "the worker to be gone")
+    wait_for(lambda: not any(procfs.start_ticks(pid) for pid in house), "the house to be gone")
+    os.waitpid(node.anchor_child, 0)
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -1,11 +1,15 @@
 """The node goes down: wave after wave, then nothing that carries its mark is left."""
 
+import os
+
 from holdfast.core import lifecycle, tree
 from holdfast.keeper import orders
 from holdfast.linux import pidfd, procfs, talk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from holdfast.keeper.state import State
 
 
@@ -33,6 +37,16 @@ def go_down(state: "State") -> None:
         state.end_told = talk.tell(
             state.run_dir, "anchor", {"do": "end", "status": state.end_status}
         )
+
+
+def vanish(state: "State") -> "NoReturn":
+    """End at once with all that is left of a node whose run directory was removed."""
+    for kept in state.workers.values():
+        orders.end_spare(kept)
+        if kept.life is not None:
+            orders.kill_life(kept, kept.life)
+    _sweep_node(state)
+    os._exit(0)
 
 
 def _sweep_node(state: "State") -> None:

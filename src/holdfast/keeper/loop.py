@@ -129,6 +129,8 @@ class Keeper:
 
     def _watch_anchor(self) -> None:
         if not self.anchor.tend(time.monotonic()):
+            if self.anchor.is_homeless:
+                ending.vanish(self.state)
             return
         self.state.epoll.register(self.anchor.descriptor, select.EPOLLIN)
         # A new anchor holds nothing yet.

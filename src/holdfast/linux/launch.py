@@ -187,6 +187,11 @@ def revive_anchor(run_dir: str) -> int:
     return pid
 
 
+def is_revived(pid: int) -> bool:
+    """Whether this is an anchor that we started, and whose end we have not seen."""
+    return pid in _revived
+
+
 def reap_revived() -> None:
     """Take the exit status of anchors that lost the race, so that they do not stay zombies."""
     for pid in _revived[:]:

@@ -447,6 +447,8 @@ class Logger:
         except OSError as error:
             self.house.say(f"cannot start the anchor: {error.strerror}")
             return
+        if self.anchor.is_homeless:
+            os._exit(0)
         if is_new:
             self.epoll.register(self.anchor.descriptor, select.EPOLLIN)
 

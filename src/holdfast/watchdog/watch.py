@@ -423,6 +423,8 @@ class Watchdog:
         if self.anchor.tend(now_s):
             self.engine.watch(self.anchor.descriptor, READ, lambda _: self._anchor_died())
             self.is_held = False  # a new anchor holds nothing yet
+        if self.anchor.is_homeless:
+            os._exit(0)
         if self.anchor.descriptor < 0:
             if not self.seeks_anchor:
                 self.seeks_anchor = True
