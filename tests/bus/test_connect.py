@@ -330,7 +330,7 @@ def test_what_is_no_router_at_all_is_named() -> None:
             server = await asyncio.start_server(handler, "127.0.0.1", 0)
             port = server.sockets[0].getsockname()[1]
             with pytest.raises(CannotConnect, match=expected):
-                await to(f"ws://127.0.0.1:{port}/", open_s=0.3 * SLOWNESS, attempt_s=0.05 * SLOWNESS).open()  # fmt: skip
+                await to(f"ws://127.0.0.1:{port}/", open_s=3 * SLOWNESS, attempt_s=0.5 * SLOWNESS).open()  # fmt: skip
             server.close()
             await server.wait_closed()
 

@@ -183,6 +183,7 @@ def earlier_died(state: "State", kept: Kept, life: Life) -> None:
         "lived_s": round(max(0.0, time.monotonic() - life.started_mono_s), 4), "cause": "died", "next": "restart",
         "delay_s": 0.0, "deaths": len(kept.history.deaths), "restarts": kept.restarts,
     }  # fmt: skip
+    isolating.testify(state, kept, life, record)
     state.owed.append(Owed(kept, life, record, time.monotonic() + _STATUS_PATIENCE_S))
 
 
