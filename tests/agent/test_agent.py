@@ -374,7 +374,8 @@ def test_a_program_finds_everything_as_it_was(program: Program) -> None:
     assert "'factory': None, 'names': ['Task-1', 'mine']" in with_agent[1]
     assert with_agent[2] == ""
     assert beat is not None
-    assert beat.tasks_created == 2 or beat.tasks_created == 0  # it may end before the next beat
+    # It may end before the next beat, and asyncio.run makes up to two tasks of its own at its end.
+    assert beat.tasks_created in (0, 2, 3, 4)
 
 
 def test_its_own_sitecustomize_runs_as_ever(program: Program, tmp_path: Path) -> None:

@@ -235,7 +235,8 @@ def test_without_evidence_everybody_is_tried_alone(site: Site) -> None:
     site.start()
     site.wait_alone("mail")
 
-    assert len([r for r in site.crashes() if len(r["components"]) > 1]) == 2
+    # The order to split may meet the next crash on its way.
+    assert len([r for r in site.crashes() if len(r["components"]) > 1]) in (2, 3)
     assert site.parts() == {f"all+{name}": [name] for name in SIX}
     site.wait_five()
     assert site.twice() == ""

@@ -21,7 +21,7 @@ KEPT_LINES = 200
 #: faulthandler writes at most 100 threads of 100 frames; this is all of it for nearly every program.
 _READ_LINES = 4000
 #: How long the logger may take to move the last output from the pipe to the file.
-DRAIN_S = 1.0
+DRAIN_S = 0.3
 _DRAIN_STEP_S = 0.005
 
 
