@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 class Noting:
     """Keeps the pulse's note up to date; ``running`` is whose callback runs now."""
 
-    __slots__ = ("_pulse", "running")
+    __slots__ = ("_names_thread", "_pulse", "running")
 
     def __init__(self, pulse: "PulseWriter") -> None:
         self._pulse = pulse
         self.running: Instance | None = None
+        self._names_thread = False
 
     def install(self) -> None:
         """Have every callback of asyncio's own loops noted (uvloop's are out of reach)."""
@@ -47,5 +48,7 @@ class Noting:
 
     def thread_runs(self, instance: "Instance | None") -> None:
         """While the loop runs nobody's code: name the component that is busy in a thread."""
-        if self.running is None:
+        # Nothing is wiped that was not written here: what a spare says of itself stays.
+        if self.running is None and (instance is not None or self._names_thread):
+            self._names_thread = instance is not None
             self._pulse.note(instance.note if instance is not None else b"")
