@@ -22,8 +22,8 @@ from holdfast.wire.wamp.structs import (
     carrying,
     explain,
     is_crowded,
-    is_opaque,
     is_too_deep,
+    mend,
     parts,
 )
 from holdfast.wire.wamp.values import builtin, extension
@@ -52,7 +52,7 @@ def decode(data: bytes) -> Message:
         elif message.args is not None:
             args = _untyped(message.args)
             if type(args) is not list:
-                _mend(message, args)
+                mend(message, args, _NOTHING)
             if message.kwargs is not None:
                 kwargs = _untyped(message.kwargs)
                 if type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
@@ -126,14 +126,6 @@ def encode_batched(head: list[Any], payload: Payload | None = None) -> bytes:
 def _may_be_deep(data: bytes) -> bool:
     """Are there so many containers? A level costs a byte, which spares short messages the look."""
     return len(data) - len(data.translate(None, _CONTAINERS)) > MAX_DEPTH
-
-
-def _mend(message: Any, args: Any) -> None:
-    """Arguments that are no array: nil is taken for none, and a single binary is a transparent payload."""
-    if args is None:
-        message.args = None if message.kwargs is None else _NOTHING
-    elif not is_opaque(message, args) or message.kwargs is not None:
-        raise ProtocolError(bad_payload(message, args, {}))
 
 
 def _why(error: Exception, data: bytes) -> str:

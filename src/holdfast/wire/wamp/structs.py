@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Union
 from msgspec import StructMeta
 
 from holdfast.core.wamp.messages import CARRYING, PLAIN
+from holdfast.wire.wamp.errors import ProtocolError
 
 if TYPE_CHECKING:
     from msgspec import Struct
@@ -103,6 +104,23 @@ def is_opaque(message: Any, args: Any) -> bool:
     """Is this the single binary that takes the place of the arguments where the payload is transparent to the router?"""
     options = message.details if hasattr(message, "details") else message.options
     return isinstance(args, str | bytes) and "enc_algo" in options
+
+
+def mend(message: Any, args: Any, nothing: Any) -> None:
+    """Arguments that are no array: null is taken for none, and a single binary is a transparent payload.
+
+    Args:
+        message: Carries them; changed where they are null.
+        args: The arguments, decoded.
+        nothing: An empty array, encoded as the message is.
+
+    Raises:
+        ProtocolError: They are neither.
+    """
+    if args is None:
+        message.args = None if message.kwargs is None else nothing
+    elif not is_opaque(message, args) or message.kwargs is not None:
+        raise ProtocolError(bad_payload(message, args, {}))
 
 
 def is_too_deep(value: Any, depth: int = MAX_DEPTH) -> bool:
