@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 import re
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from holdfast.linux import launch, procfs
-from holdfast.wire import layout
+from holdfast.wire import beats, layout
 from node import SLOWNESS, program, wait_for
 
 if TYPE_CHECKING:
@@ -125,6 +126,22 @@ def test_one_that_hangs_is_replaced(node: Node, role: str) -> None:
 
     node.wait_back(role, old, within_s=20)
     assert node.wait_state("w", "running")["pid"] == before
+
+
+@pytest.mark.parametrize("role", ["keeper", "watchdog", "logger"])
+def test_one_that_hangs_before_its_first_beat_is_replaced(node: Node, role: str) -> None:
+    """It has its lock and is stopped right there: from outside, its place among the beats is empty."""
+    node.add("w", SLEEP)
+    node.start()
+    wait_for(lambda: all(node.holder(r) for r in ROLES), "the whole house")
+
+    old = node.kill(role, signal.SIGSTOP)
+    stat = Path("/proc", str(old), "stat")
+    wait_for(lambda: stat.read_text().rpartition(") ")[2].startswith("T"), f"{role} stopped")
+    with open(Path(node.run_dir, layout.BEATS), "r+b") as file, mmap.mmap(file.fileno(), 0) as seen:
+        beats.write(memoryview(seen), role, 0, 0)
+
+    node.wait_back(role, old, within_s=20)
 
 
 def test_a_death_while_no_keeper_lives_keeps_its_status(node: Node, tmp_path: Path) -> None:

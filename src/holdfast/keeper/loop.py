@@ -21,6 +21,9 @@ from holdfast.linux import signals as signal
 from holdfast.linux.house import raise_open_files
 from holdfast.wire import layout
 
+#: A watchdog that has its lock and never beat is still starting for this many timeouts.
+_STARTING = 3.0
+
 
 class Keeper:
     """The loop; see the module."""
@@ -30,6 +33,7 @@ class Keeper:
         self.anchor = revive.AnchorWatch(run_dir)
         self.next_tick_s = 0.0
         self.told_ready = False
+        self.mute = (0, 0.0)  # a watchdog that never beat, and since when we know it
         self.control = Control(self.state)
         takeover.take_sockets(self.state)
         self._watch_anchor()
@@ -111,21 +115,28 @@ class Keeper:
         self.state.house.beat()
         revive.reap_revived()
         if late_s < 0.5:
-            self._look_at_watchdog()
+            self._look_at_watchdog(now_s)
         if self.state.journal.is_large(len(self.state.workers)):
             self.state.journal.compact(takeover.states(self.state))
         self._tell_ready()
 
-    def _look_at_watchdog(self) -> None:
+    def _look_at_watchdog(self, now_s: float) -> None:
         """Kill a watchdog that does not beat, the anchor starts it again; it does the same for us."""
         age_s, pid = self.state.house.beat_age_s("watchdog")
-        if pid and age_s > self.state.plan["watch"]["house_timeout_s"]:
-            holder = locks.holder(f"{self.state.run_dir}/{layout.lock('watchdog')}")
-            if holder == pid:
-                self.state.house.say(
-                    f"the watchdog (process {pid}) has not beaten for {age_s:.1f} s; killing it"
-                )
-                os.kill(pid, signal.SIGKILL)
+        timeout_s = self.state.plan["watch"]["house_timeout_s"]
+        if pid and age_s <= timeout_s:
+            return
+        holder = locks.holder(f"{self.state.run_dir}/{layout.lock('watchdog')}")
+        if holder != pid:
+            # It has the lock and never beat: still starting, or stopped in its very start.
+            if holder != self.mute[0]:
+                self.mute = (holder, now_s)
+            age_s, timeout_s = now_s - self.mute[1], timeout_s * _STARTING
+        if holder and age_s > timeout_s:
+            self.state.house.say(
+                f"the watchdog (process {holder}) has not beaten for {age_s:.1f} s; killing it"
+            )
+            os.kill(holder, signal.SIGKILL)
 
     def _watch_anchor(self) -> None:
         if not self.anchor.tend(time.monotonic()):
