@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Literal, NotRequired, TypedDict
 
     from holdfast.model.bus import BusPlan, RouterPlan
+    from holdfast.model.jobs import JobsPlan
 
     class RestartPolicy(TypedDict):
         """When a dead worker is started again (see :mod:`holdfast.core.restart`)."""
@@ -94,7 +95,7 @@ if TYPE_CHECKING:
         """One kept process."""
 
         name: str
-        kind: Literal["container", "guest", "router"]
+        kind: Literal["container", "guest", "router", "jobs"]
         argv: list[str]  #: argv[0] is absolute
         env: dict[str, str]  #: added to Plan.env
         directory: str
@@ -115,6 +116,7 @@ if TYPE_CHECKING:
         listen: list[Listener]
         components: list[ComponentPlan]
         router: NotRequired[RouterPlan | None]  #: what a router does; taken over while it runs
+        jobs: NotRequired[JobsPlan | None]  #: what a process of the job queue does
         faulthandler: bool  #: a Python program: PYTHONFAULTHANDLER is set, stacks can be had
         detect: NotRequired[
             dict[str, float]
@@ -174,7 +176,7 @@ if TYPE_CHECKING:
 
 
 #: Kinds of workers that run `container/`: they have a pulse, a control socket and Python stacks.
-HOSTED = ("container", "router")
+HOSTED = ("container", "router", "jobs")
 
 #: The plan format that this version writes and reads.
 PLAN_FORMAT = 1

@@ -18,6 +18,7 @@ SAMPLES = "samples"  # samples/WORKER
 FLAGS = "flags"  # flags/WORKER.NAME
 ORDERS = "orders"  # orders/INCIDENT.json: what an evidence process was asked for
 BUS = "bus"  # bus/WORKER.sock: a router's internal socket
+JOBS = "jobs"  # jobs/OWNER: flight recorders; jobs/steward.sock
 CONTROL = "ctl"  # ctl/WORKER.sock: a container's own control socket
 NOTIFY = "notify.sock"  # sd_notify of all workers
 STATE_LINK = "state"  # link to the state directory
