@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     Stack = tuple[tuple[CodeType, int], ...]
 
-#: So many creations between two beats are written at once.
-MANY = 300
+#: So many creations between two beats, and so many times what is usual here, are written at once.
+MANY, _TIMES_USUAL = 300, 3.0
 _EVERY_NS = 1_000_000_000
 _WINDOW_NS = 5_000_000_000
 #: With more threads than this, stacks are grouped and written: at once when they have become a tenth more, else rarely (a
@@ -44,8 +44,8 @@ _CROWD, _CROWD_EVERY_NS = 100, 20_000_000_000
 #: Entries of each kind, and how many are tried next when that does not fit.
 _ENTRIES = (16, 10, 6, 3, 1)
 _BLOCKED_KEPT = 8
-#: More creations a second than this: stacks are looked at ten times as often.
-_STORM_PER_S = 1000
+#: More creations between two beats (a tenth of a second) than this: stacks are looked at ten times as often.
+_STORM_A_BEAT = 100
 _KINDS = (("tasks", TASKS), ("threads", THREADS), ("greenlets", GREENLETS))
 
 
@@ -53,15 +53,18 @@ class Reporter:
     """Called by the plain thread with each of its beats."""
 
     __slots__ = (
-        "_blocked", "_crowd", "_crowd_ns", "_crowd_of", "_last", "_rotated_ns", "_said", "_written_ns", "pulse", "serving_thread",
-        "uses_greenlets",
+        "_adjusted_ns", "_blocked", "_crowd", "_crowd_ns", "_crowd_of", "_last", "_rotated_ns", "_said", "_usual", "_was_burst", "_written_ns", "pulse",
+        "serving_thread", "uses_greenlets",
     )  # fmt: skip
 
     def __init__(self, pulse: "PulseWriter") -> None:
         self.pulse = pulse
         self.serving_thread = 0
         self.uses_greenlets = False
-        self._last = (0, 0, 0)
+        self._last = (0, 0, 0)  #: creations at the last beat
+        self._usual = 0.0  #: creations between two beats, lately
+        self._was_burst = False
+        self._adjusted_ns = 0
         self._said: object = None
         self._written_ns = 0
         self._rotated_ns = monotonic_ns()
@@ -88,17 +91,23 @@ class Reporter:
             self._crowd_of = threads
             self._look_at_all(now_ns)
         grown = max(made[kind] - before for before, kind in zip(self._last, (0, 1, 2), strict=True))
-        passed_ns = now_ns - self._written_ns
+        self._last = tuple(made[:3])  # type: ignore[assignment]
+        is_burst = grown >= MANY and grown > self._usual * _TIMES_USUAL
+        self._usual += (grown - self._usual) / 10
+        passed_ns = now_ns - self._adjusted_ns
         if passed_ns >= _EVERY_NS:
+            self._adjusted_ns = now_ns
             TABLE.adjust(passed_ns / 1e9)
-            SITES.stack_every = 100 if grown / (passed_ns / 1e9) > _STORM_PER_S else 1000
-        if grown >= MANY or passed_ns >= _EVERY_NS or (is_late and len(self._blocked) == 1):
+            SITES.stack_every = 100 if self._usual > _STORM_A_BEAT else 1000
+        is_new = is_late and len(self._blocked) == 1
+        # The beat after a burst has the rest of it.
+        was_burst, self._was_burst = self._was_burst, is_burst
+        if is_burst or was_burst or is_new or now_ns - self._written_ns >= _EVERY_NS:
             self.write(now_ns)
 
     def write(self, now_ns: int) -> None:
         """Write the creation sites, if there is anything new in them."""
         self._written_ns = now_ns
-        self._last = tuple(SITES.created[:3])  # type: ignore[assignment]
         if now_ns - self._rotated_ns > _WINDOW_NS:
             self._rotated_ns = now_ns
             for nodes in SITES.nodes:
