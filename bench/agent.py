@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installation has its byte code
 sys.path.insert(0, str(SOURCE))
 from holdfast.wire import pulse  # noqa: E402 -- runs from the working tree
 

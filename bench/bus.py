@@ -27,6 +27,7 @@ from pathlib import Path
 
 import msgspec
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installation has its byte code
 SOURCE = str(Path(__file__).resolve().parent.parent / "src")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": SOURCE}
 CPUS = sorted(os.sched_getaffinity(0))

@@ -34,6 +34,7 @@ from own_node import SOURCE
 from holdfast.evidence.collectors import profile
 from holdfast.wire import layout
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installation has its byte code
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any

@@ -25,6 +25,7 @@ from holdfast.cli.drills import catalogue, worker
 from holdfast.cli.drills.row import Row
 from holdfast.wire import layout
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installation has its byte code
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any

@@ -28,6 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installation has its byte code
 ROOT = Path(__file__).resolve().parent.parent
 GOAL_SPARE_MS, GOAL_KEEPER_MS = 20.0, 100.0
 #: A cold start has no goal: it is what the spare is compared with.

@@ -3,8 +3,10 @@
 import os
 import re
 import signal
+import sys
 import threading
 import time
+import types
 from typing import Any, cast
 
 import pytest
@@ -237,7 +239,10 @@ def test_a_collector_that_hangs_costs_its_own_part_only(
     def stuck(_case: Any) -> None:
         time.sleep(600)
 
-    monkeypatch.setattr(capture, "_LIVE", (("stuck", stuck, 0.1), *capture._LIVE))
+    module = types.ModuleType("holdfast.evidence.collectors.stuck")
+    module.collect = stuck  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(capture, "_LIVE", (("stuck", "stuck.collect", 0.1), *capture._LIVE))
     began = time.monotonic()
     identity = capture.carry_out(str(node.run_dir), key)
 

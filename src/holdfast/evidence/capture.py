@@ -14,24 +14,6 @@ from holdfast.diagnosis import stacks as form
 from holdfast.diagnosis.story import story
 from holdfast.evidence import bundle
 from holdfast.evidence.case import Case, read_json
-from holdfast.evidence.collectors import (
-    box,
-    census,
-    cores,
-    disk,
-    environment,
-    journal,
-    kernel,
-    memory,
-    output,
-    owners,
-    process,
-    profile,
-    pulse,
-    samples,
-    sites,
-    stacks,
-)
 from holdfast.evidence.deadline import BUDGET_S, Deadline, alarm
 from holdfast.linux import files, locks
 from holdfast.model.errors import StateError
@@ -45,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     Collector = Callable[[Case], None]
+    Step = tuple[str, str, float]
 
 #: Bundles kept on the disk; 20 to 100 KB each.
 KEPT = 2000
@@ -54,44 +37,45 @@ _WRITING_S = 0.2
 _HURRY_S = 0.25
 _POLL_S = 0.01
 
-#: Name, collector, most seconds with the usual budget. For a process that is still there, and for one that is not.
-_LIVE: "tuple[tuple[str, Collector, float], ...]" = (
-    ("pulse", pulse.collect, 0.1),
-    ("creation sites", sites.collect, 0.1),
-    ("looks of the agent", profile.seen_by_agent, 0.1),
-    ("stacks", stacks.collect, 1.5),
+#: Name, collector (module and function in `collectors/`), most seconds with the usual budget. Imported when it is its turn: before
+#: a memory kill half of the time would go into importing what is not asked for. For a process that is still there, and for one that is not.
+_LIVE: "tuple[Step, ...]" = (
+    ("pulse", "pulse.collect", 0.1),
+    ("creation sites", "sites.collect", 0.1),
+    ("looks of the agent", "profile.seen_by_agent", 0.1),
+    ("stacks", "stacks.collect", 1.5),
     # These three only begin here, and take what they found after the others have done their work.
-    ("question for a census", census.begin, 0.3),
-    ("profiler", profile.begin, 0.3),
-    ("first look at memory", memory.begin, 0.3),
-    ("process", process.collect, 0.3),
-    ("log", output.collect, 0.6),
-    ("samples", samples.collect, 0.1),
-    ("environment", environment.collect, 1.0),
-    ("profile", profile.collect, 1.6),
-    ("census", census.collect, 1.5),
-    ("memory", memory.collect, 0.3),
+    ("question for a census", "census.begin", 0.3),
+    ("profiler", "profile.begin", 0.3),
+    ("first look at memory", "memory.begin", 0.3),
+    ("process", "process.collect", 0.3),
+    ("log", "output.collect", 0.6),
+    ("samples", "samples.collect", 0.1),
+    ("environment", "environment.collect", 1.0),
+    ("profile", "profile.collect", 1.6),
+    ("census", "census.collect", 1.5),
+    ("memory", "memory.collect", 0.3),
 )
-_HURRIED: "tuple[tuple[str, Collector, float], ...]" = (
-    ("pulse", pulse.collect, 0.1),
-    ("creation sites", sites.collect, 0.1),
-    ("samples", samples.collect, 0.1),
-    ("process", process.collect, 0.1),
+_HURRIED: "tuple[Step, ...]" = (
+    ("pulse", "pulse.collect", 0.1),
+    ("creation sites", "sites.collect", 0.1),
+    ("samples", "samples.collect", 0.1),
+    ("process", "process.collect", 0.1),
 )
-_DEAD: "tuple[tuple[str, Collector, float], ...]" = (
-    ("journal", journal.collect, 0.2),
-    ("pulse", pulse.collect, 0.1),
-    ("log", output.collect, 0.8),
-    ("creation sites", sites.collect, 0.1),
-    ("looks of the agent", profile.seen_by_agent, 0.1),
-    ("kernel log", kernel.collect, 0.3),
-    ("core", cores.collect, 3.5),
-    ("samples", samples.collect, 0.1),
-    ("environment", environment.collect, 1.0),
+_DEAD: "tuple[Step, ...]" = (
+    ("journal", "journal.collect", 0.2),
+    ("pulse", "pulse.collect", 0.1),
+    ("log", "output.collect", 0.8),
+    ("creation sites", "sites.collect", 0.1),
+    ("looks of the agent", "profile.seen_by_agent", 0.1),
+    ("kernel log", "kernel.collect", 0.3),
+    ("core", "cores.collect", 3.5),
+    ("samples", "samples.collect", 0.1),
+    ("environment", "environment.collect", 1.0),
 )
-_NODE: "tuple[tuple[str, Collector, float], ...]" = (
-    ("disk", disk.collect, 0.5),
-    ("machine", box.collect, 0.5),
+_NODE: "tuple[Step, ...]" = (
+    ("disk", "disk.collect", 0.5),
+    ("machine", "box.collect", 0.5),
 )
 #: Collectors that have nothing to say in most cases: what they did not find is not worth a word.
 _SILENT = frozenset(
@@ -144,6 +128,8 @@ def carry_out(run_dir: str, key: str) -> str | None:
 
 def environment_of_a_good_life(case: Case) -> None:
     """Take the fingerprint of a worker that is well, as what later failures are compared with."""
+    from holdfast.evidence.collectors import environment
+
     case.fingerprint = environment.fingerprint(case)
     try:
         environment.keep(case, good=True)
@@ -192,7 +178,7 @@ def _collect(case: Case) -> None:
         missed = len(case.missed)
         try:
             with alarm(min(case.deadline.scaled(most_s), left_s)):
-                collector(case)
+                _collector(collector)(case)
         except Exception as error:  # noqa: BLE001 -- the outermost loop: one part of the evidence must not cost the rest
             case.miss(name, f"{type(error).__name__}: {error}")
             continue
@@ -207,6 +193,13 @@ def _collect(case: Case) -> None:
         case.profiler = None
 
 
+def _collector(path: str) -> "Collector":
+    module, _, function = path.partition(".")
+    home = __import__(f"holdfast.evidence.collectors.{module}", fromlist=[function])
+    found: Collector = getattr(home, function)
+    return found
+
+
 def _has_something(case: Case, name: str) -> bool:
     kept = {
         "log": "log.txt", "kernel log": "kernel.txt", "creation sites": "sites.json", "profile": "profile.txt",
@@ -215,7 +208,7 @@ def _has_something(case: Case, name: str) -> bool:
     return kept.get(name, "") in case.files or (name == "stacks" and bool(case.facts.live_stacks))
 
 
-def _collectors(case: Case) -> "tuple[tuple[str, Collector, float], ...]":
+def _collectors(case: Case) -> "tuple[Step, ...]":
     if case.worker == "@node":
         return _NODE
     if case.order.get("live"):
@@ -262,6 +255,8 @@ def _record(case: Case) -> "dict[str, Any]":
 
 def _name_owners(case: Case) -> None:
     """Look up whose code is on the stacks, and the lines that the findings may want to quote."""
+    from holdfast.evidence.collectors import owners
+
     left_s = case.deadline.left_s() if case.order.get("live") else _NAMING_S
     try:
         with alarm(max(0.02, min(_NAMING_S, left_s))):
@@ -315,6 +310,8 @@ def _afterwards(case: Case, identity: str | None) -> None:
     try:
         if identity is not None:
             if case.fingerprint:
+                from holdfast.evidence.collectors import environment
+
                 environment.keep(case, good=_was_good(case))
             bundle.settle(f"{case.state_dir}/{layout.INCIDENTS}/{identity}")
             bundle.prune(f"{case.state_dir}/{layout.INCIDENTS}", KEPT)

@@ -5,8 +5,9 @@ whatever it does. What not even a signal can interrupt (a read from a dead netwo
 process only; the watchdog stops waiting for it at the same deadline.
 """
 
-import signal
 import time
+
+from holdfast.linux import signals as signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

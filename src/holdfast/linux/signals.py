@@ -7,8 +7,10 @@ process. The C module below it has all that we use.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from signal import (
+        ITIMER_REAL,
         SIG_DFL,
         SIG_IGN,
+        SIGALRM,
         SIGCHLD,
         SIGCONT,
         SIGHUP,
@@ -16,15 +18,19 @@ if TYPE_CHECKING:
         SIGKILL,
         SIGPIPE,
         SIGTERM,
+        SIGUSR1,
         SIGXFSZ,
         pidfd_send_signal,
         set_wakeup_fd,
+        setitimer,
         signal,
     )
 else:
     from _signal import (
+        ITIMER_REAL,
         SIG_DFL,
         SIG_IGN,
+        SIGALRM,
         SIGCHLD,
         SIGCONT,
         SIGHUP,
@@ -32,15 +38,17 @@ else:
         SIGKILL,
         SIGPIPE,
         SIGTERM,
+        SIGUSR1,
         SIGXFSZ,
         pidfd_send_signal,
         set_wakeup_fd,
+        setitimer,
         signal,
     )
 
 __all__ = [
-    "SIGCHLD", "SIGCONT", "SIGHUP", "SIGINT", "SIGKILL", "SIGPIPE", "SIGTERM", "SIGXFSZ", "SIG_DFL", "SIG_IGN",
-    "name", "pidfd_send_signal", "set_wakeup_fd", "signal",
+    "ITIMER_REAL", "SIGALRM", "SIGCHLD", "SIGCONT", "SIGHUP", "SIGINT", "SIGKILL", "SIGPIPE", "SIGTERM", "SIGUSR1", "SIGXFSZ", "SIG_DFL", "SIG_IGN",
+    "name", "pidfd_send_signal", "set_wakeup_fd", "setitimer", "signal",
 ]  # fmt: skip
 
 

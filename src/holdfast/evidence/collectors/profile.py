@@ -7,13 +7,13 @@ sample: 20 a second. A program that is not Python is sampled by ``perf``, where 
 """
 
 import os
-import signal
 import time
 
 from holdfast.diagnosis import profile as form
 from holdfast.evidence.case import read_text
 from holdfast.evidence.collectors.stacks import find_pyspy
 from holdfast.linux import procfs
+from holdfast.linux import signals as signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

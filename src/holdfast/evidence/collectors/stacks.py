@@ -8,7 +8,6 @@ needs the GIL). Nothing here ends the process: that is the remedy's business.
 """
 
 import os
-import signal
 import sys
 import time
 
@@ -17,6 +16,7 @@ from holdfast.diagnosis import stacks as form
 from holdfast.evidence.case import read_text
 from holdfast.evidence.collectors import output
 from holdfast.linux import procfs, talk
+from holdfast.linux import signals as signal
 from holdfast.model.plan import HOSTED
 from holdfast.wire import layout
 from holdfast.wire.jsonlite import loads
