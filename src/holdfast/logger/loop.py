@@ -323,7 +323,13 @@ class Logger:
         try:
             # Only what is ours: the rest of the plan may be of whatever shape the others like.
             plan, workers = plan_format.split(files.read(path))
-            policies = {w["name"]: w["log"] for w in workers if w["log"] is not None}
+            # Each line's keys are strings of its own; a thousand workers need them once.
+            keys: dict[str, str] = {}
+            policies = {
+                w["name"]: {keys.setdefault(k, k): v for k, v in w["log"].items()}
+                for w in workers
+                if w["log"] is not None
+            }
             policies[layout.HOUSE_LOG] = plan["house_log"]
             self.state_dir = plan["state_dir"]
         except (OSError, KeyError, TypeError, ValueError) as error:
