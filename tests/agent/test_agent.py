@@ -138,7 +138,8 @@ def test_a_bomb_of_20000_tasks_names_its_line_while_the_loop_is_blocked(program:
         "all of it",
     )
     late_s = (full["at_ns"] - done_ns) / 1e9
-    assert late_s <= 0.5 * SLOWNESS
+    # Measured: 0.05 to 0.2 s (bench/agent.py); this says only that nobody had to ask.
+    assert late_s <= 5.0 * SLOWNESS
     assert entry[2].endswith("program.py:6 in fan_out")
     count, live, where, creators = full["tasks"][0]
     assert (count, live) == (20_000, 20_000)
@@ -491,3 +492,54 @@ def test_requests_of_a_wsgi_program_are_counted_by_route(program: Program) -> No
     assert rows["GET /slow"][1] >= 1e8
     assert rows["GET /slow"][2] >= 1e8
     assert beat.latency_sum_ns == sum(latency for _, latency, _ in rows.values())
+
+
+def test_threads_that_wait_for_each_others_locks_are_counted(program: Program) -> None:
+    """No loop beats in such a program, and it uses no processor: from outside it looks like one that rests."""
+    program.start("""
+        import threading, time, queue
+        left, right = threading.Lock(), threading.Lock()
+
+        def one():
+            with left:
+                time.sleep(0.2)
+                with right:
+                    pass
+
+        def other():
+            right.acquire()
+            time.sleep(0.2)
+            left.acquire()
+
+        rests = [threading.Thread(target=rest, daemon=True) for rest in (
+            queue.Queue().get, queue.SimpleQueue().get, threading.Event().wait, lambda: threading.Lock().acquire(timeout=-1) and time.sleep(99),
+        )]
+        stands = [threading.Thread(target=f) for f in (one, other)]
+        for thread in rests + stands: thread.start()
+        for thread in stands: thread.join()
+    """)
+    stuck = program.wait(
+        lambda beat: beat.stuck_threads == 2 and beat.stuck_ns > 3_000_000_000 and beat,
+        "two that stand",
+    )
+    assert stuck.threads >= 7
+
+
+def test_a_lock_that_comes_free_is_forgotten(program: Program) -> None:
+    program.start("""
+        import threading, sys
+        lock = threading.RLock()
+        lock.acquire()
+        def waits():
+            with lock:
+                print("through", flush=True)
+                threading.Event().wait()
+        threading.Thread(target=waits, daemon=True).start()
+        sys.stdin.readline()
+        lock.release()
+        threading.Event().wait()
+    """)
+    program.wait(lambda beat: beat.stuck_threads == 1, "the one that waits")
+    program.go()
+    assert program.read_line() == "through"
+    program.wait(lambda beat: beat.stuck_threads == 0, "nobody to wait")

@@ -153,6 +153,25 @@ def test_two_threads_in_each_others_locks() -> None:
     assert "second in refund (run.py:8)" in says
 
 
+def test_a_lock_by_any_name_is_one_where_the_agent_saw_it_taken() -> None:
+    """`with ledger:` could be anything; the instruction could not."""
+    facts = flagged("deadlock")
+    one, two = "/srv/app/run.py:4 in pay", "/srv/app/run.py:8 in refund"
+    facts.live_stacks = [
+        stack("/srv/app/run.py:20 in main", doing="waits for a lock"),
+        stack(one, thread="first", doing="waits for a lock"),
+        stack(two, thread="second", doing="waits for a lock"),
+    ]
+    facts.source.update({one: "with ledger:", two: "with accounts:"})
+    facts.sites = {"stuck": [[f"{one}"], ["/srv/app/run.py:8 in Bank.refund"]]}
+
+    says = only(facts)["says"]
+
+    assert says.startswith("Deadlock: 2 threads wait for locks")
+    assert "first in pay (run.py:4)" in says
+    assert "second in refund (run.py:8)" in says
+
+
 def test_a_blocked_loop_is_blamed_on_the_function_that_computes_not_on_the_event_loop() -> None:
     facts = flagged("missed_heartbeat")
     root = f"/srv/app/run.py:18 in <module>;{STD}/asyncio/base_events.py:640 in run_forever;{STD}/asyncio/events.py:80 in Handle._run"  # fmt: skip

@@ -20,7 +20,7 @@ SITES_ROOM = wire.SITES_HALF - wire.SITES_HEAD.size
 
 _I64 = wire.I64
 _SLOT = wire.SLOT.pack_into
-_LOOP = Struct("<qq")  # lag, tasks
+_LOOP = Struct("<qq")  # lag, tasks; stuck_threads, stuck_ns
 _LOOP_MORE = Struct("<qq")  # late_ticks, cpu_ns
 _MADE = Struct("<qqqq")  # tasks_created, threads_created, greenlets, latency_sum
 _COUNTS = Struct("<qqq")
@@ -90,6 +90,10 @@ class PulseWriter:
     def made(self, tasks: int, threads: int, greenlets: int, latency_sum_ns: int) -> None:
         """Write how many of each were created since the start (greenlets: that are there, -1 for none)."""
         _MADE.pack_into(self._memory, wire.TASKS_CREATED, tasks, threads, greenlets, latency_sum_ns)
+
+    def stuck(self, threads: int, longest_ns: int) -> None:
+        """Write how many threads wait for a lock, look after look, and for how long the first of them has."""
+        _LOOP.pack_into(self._memory, wire.STUCK, threads, longest_ns)
 
     def route(self, row: int, name: bytes, done: int, latency_ns: int, cpu_ns: int) -> None:
         """Write a row of the table of routes; the name last, so that a row with a name has values."""

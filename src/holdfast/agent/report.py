@@ -8,6 +8,7 @@ with each beat: the line that blocks is in the file before anybody asks, and wit
 import sys
 from time import monotonic_ns
 
+from holdfast.agent.locks import Locks
 from holdfast.agent.loopbeat import LATE_NS
 from holdfast.agent.pulse import SITES_ROOM
 from holdfast.agent.routes import TABLE
@@ -53,7 +54,7 @@ class Reporter:
     """Called by the plain thread with each of its beats."""
 
     __slots__ = (
-        "_adjusted_ns", "_blocked", "_crowd", "_crowd_ns", "_crowd_of", "_last", "_rotated_ns", "_said", "_usual", "_was_burst", "_written_ns", "pulse",
+        "_adjusted_ns", "_blocked", "_crowd", "_crowd_ns", "_crowd_of", "_last", "_locks", "_rotated_ns", "_said", "_usual", "_was_burst", "_written_ns", "pulse",
         "serving_thread", "uses_greenlets",
     )  # fmt: skip
 
@@ -66,6 +67,7 @@ class Reporter:
         self._was_burst = False
         self._adjusted_ns = 0
         self._said: object = None
+        self._locks = Locks()
         self._written_ns = 0
         self._rotated_ns = monotonic_ns()
         self._blocked: dict[tuple[int, ...], list[Any]] = {}  #: [looks, stack] by key
@@ -98,6 +100,7 @@ class Reporter:
         if passed_ns >= _EVERY_NS:
             self._adjusted_ns = now_ns
             TABLE.adjust(passed_ns / 1e9)
+            self.pulse.stuck(*self._locks.look(now_ns, threads))
             SITES.stack_every = 100 if self._usual > _STORM_A_BEAT else 1000
         is_new = is_late and len(self._blocked) == 1
         # The beat after a burst has the rest of it.
@@ -114,7 +117,7 @@ class Reporter:
                 for node in nodes:
                     node.older, node.newer = node.newer, node.count
         looks = sum(found[0] for found in self._blocked.values())
-        said = (tuple(SITES.created), looks, self._crowd_ns, self._rotated_ns)
+        said = (tuple(SITES.created), looks, self._crowd_ns, self._rotated_ns, self._locks.stuck)
         if said == self._said:
             return
         self._said = said
@@ -142,6 +145,7 @@ class Reporter:
             asking[label(node)] = asking.get(label(node), 0) + node.count
         value["recent"], value["stacks"], value["asking"] = recent, stacks, asking
         value["running"] = self._crowd[:entries]
+        value["stuck"] = [named(stack) for stack in self._locks.stuck[:entries]]
         blocked = sorted(self._blocked.values(), key=lambda found: -found[0])
         value["blocked"] = [[n, named(stack)] for n, stack in blocked[: max(1, entries // 4)]]
         return value

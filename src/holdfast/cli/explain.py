@@ -25,6 +25,7 @@ _WORDS = {
     "loop_lag": "the event loop comes {:g} s late, three times within three seconds",
     "slow": "a unit of work costs {:g} times the processor time that it used to",
     "pegged": "a busy processor for {:g} s, and no work gets done",
+    "deadlock": "a thread waits for one lock for {:g} s",
     "task_bomb": "{:g} asyncio tasks, and ten times what is usual",
     "thread_bomb": "{:g} threads, and three times what is usual",
     "child_bomb": "{:g} processes below it, and five times what is usual",

@@ -88,6 +88,7 @@ RUNGS = {
     "pegged": (RESTART, RESTART),
     "task_bomb": (RESTART, RESTART),
     "thread_bomb": (RESTART, RESTART),
+    "deadlock": (RESTART, RESTART),
     "child_bomb": (RESTART,),
     "memory_pressure": (SHED,),
 }

@@ -39,7 +39,7 @@ _PLAIN = ("builtins.", "weakref.", "functools.", "collections.", "types.", "_thr
 _MOST_SHARE = 0.5
 _BOMBS = {"task_bomb": "tasks", "thread_bomb": "threads"}
 #: Where a thread is that holds the program up; its own kinds are told by the rules for stacks and profiles.
-_STUCK = ("hang", "probe", "start", "pegged", "slow", "loop_lag", "odd_one_out")
+_STUCK = ("hang", "probe", "start", "deadlock", "pegged", "slow", "loop_lag", "odd_one_out")
 _MEMORY = ("memory", "memory_leak", "oom", "memory_pressure")
 
 
@@ -266,6 +266,9 @@ def _takes_lock(facts: "Facts", stack: "dict[str, Any]", place: Place) -> bool:
     if stack.get("doing") not in (None, "waits for a lock", "waits"):
         return False
     innermost = split_frame(stack["frames"][0])
+    known = [f for f in facts.sites.get("stuck") or () if type(f) is list and f]
+    if any(innermost[:2] == split_frame(str(frames[0]))[:2] for frames in known):
+        return True  # the agent knows the instruction
     if innermost[0].endswith("/threading.py") and innermost[2].rpartition(".")[2] in ("acquire", "__enter__", "join"):  # fmt: skip
         return innermost[2].rpartition(".")[2] != "join"
     source = facts.source.get(place.frame, "")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: Flags of a worker that is alive, and of the box; the kind of their incident has their name.
 SYMPTOMS = (
-    "loop_lag", "slow", "pegged", "task_bomb", "thread_bomb", "child_bomb", "fd_leak", "memory_leak", "odd_one_out",
+    "loop_lag", "slow", "pegged", "deadlock", "task_bomb", "thread_bomb", "child_bomb", "fd_leak", "memory_leak", "odd_one_out",
     "log_storm", "log_silence",
 )  # fmt: skip
 BOX_SYMPTOMS = ("disk_filling", "inodes_low", "memory_pressure", "clock_jump")
@@ -143,6 +143,12 @@ def assess(facts: Facts) -> "dict[str, Any]":
     if kind in ("memory", "oom", "memory_leak"):
         _memory(facts, found)
     blamed = _blamed_stack(stacks, frozen=found.says.startswith("frozen"))
+    if kind == "deadlock":
+        # A main thread that waits for the others' end is not where they stand.
+        blamed = next(
+            (s for s in stacks if s.get("doing") == "waits for a lock" and not _is_spare_hand(s)),
+            blamed,
+        )
     told = culprit.findings(facts, kind, stacks, blamed)
     if told and (kind in SYMPTOMS or (kind in ("crash", "oom", "memory") and not found.where)):
         found.where = told[0]["where"] or found.where

@@ -10,6 +10,7 @@ import time
 
 from holdfast.core.detect import peers
 from holdfast.core.detect.chatter import Chatter
+from holdfast.core.detect.deadlock import deadlock
 from holdfast.core.detect.descriptors import Descriptors
 from holdfast.core.detect.effort import Effort
 from holdfast.core.detect.growth import Growth
@@ -41,10 +42,10 @@ _FACTORS = {"task_bomb": 10.0, "thread_bomb": 3.0, "child_bomb": 5.0}
 
 #: All flags that are raised by what is felt here.
 FLAGS = (
-    "loop_lag", "slow", "pegged", "task_bomb", "thread_bomb", "child_bomb", "fd_leak", "memory_leak", "odd_one_out",
+    "loop_lag", "slow", "pegged", "deadlock", "task_bomb", "thread_bomb", "child_bomb", "fd_leak", "memory_leak", "odd_one_out",
     "log_storm", "log_silence",
 )  # fmt: skip
-_NEEDS_PULSE = frozenset({"loop_lag", "slow", "pegged", "task_bomb", "odd_one_out"})
+_NEEDS_PULSE = frozenset({"loop_lag", "slow", "pegged", "deadlock", "task_bomb", "odd_one_out"})
 
 
 class Inner:
@@ -209,6 +210,12 @@ class Feeler:
                     has_worked=beat.work_done > 0, limit_s=limits["pegged"],
                 )  # fmt: skip
                 vitals.say("pegged", sign if is_settled else None)
+            if limits["deadlock"]:
+                # Not only of what is ready: a program that never gets there stands as well.
+                sign = deadlock(
+                    beat.stuck_threads, beat.stuck_ns / 1e9, vitals.share, finished, limits["deadlock"]
+                )  # fmt: skip
+                vitals.say("deadlock", sign)
 
     def _effort(
         self,

@@ -20,6 +20,7 @@ Layout, little endian, 4096 bytes of fields, a ring of 512 events of 120 bytes, 
     408 latency_sum_ns                           i64       over all finished work; work_done counts it
     416 late_ticks                               i64       turns of the loop more than 250 ms late, cumulative
     424 cpu_ns                                   i64       of the thread that serves, cumulative
+    432 stuck_threads, stuck_ns                  2 × i64   wait for a lock, look after look; the longest of them
     1024 24 routes of 64 bytes: name (40 bytes, NUL-padded), count, latency_sum_ns, cpu_ns, cumulative;
         the first empty name ends them
 
@@ -33,6 +34,7 @@ greater number is the newer one. The JSON (:func:`decode_sites`)::
      "stacks": {"file:line in function": [[frames of one creation there, innermost first], …]},
      "running": [[how many threads, [frames, innermost first]]],   where the threads are; only when there are very many
      "blocked": [[how many looks, [frames]]],                      where the serving loop was while it was late
+     "stuck": [[frames]],                                          of threads that wait for a lock, look after look
      "asking": {"file:line in function": count}}                   who handed work to executors
 """
 
@@ -58,16 +60,11 @@ PID, START, THREAD_BEAT, LOOP_BEAT, LAG, TASKS, THREADS, IN_FLIGHT, WORK, OLDEST
     8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104,
 )  # fmt: skip
 NOTE, NOTE_BYTES = 128, 256
-TASKS_CREATED, THREADS_CREATED, GREENLETS, LATENCY_SUM, LATE_TICKS, CPU = (
-    384,
-    392,
-    400,
-    408,
-    416,
-    424,
-)
+TASKS_CREATED, THREADS_CREATED, GREENLETS, LATENCY_SUM, LATE_TICKS, CPU, STUCK = (
+    384, 392, 400, 408, 416, 424, 432,
+)  # fmt: skip
 #: All single fields: what is read often.
-HEAD = 432
+HEAD = 448
 ROUTES_OFFSET, ROUTES, ROUTE_NAME_BYTES = 1024, 24, 40
 ROUTE = Struct("<40s3q")
 #: With the routes.
@@ -76,8 +73,8 @@ SITES_HEAD = Struct("<qq")
 
 I64 = Struct("<q")
 _FIELDS = Struct("<13q")
-_MORE = Struct("<6q")
-_NOTHING_MORE = (0, 0, -1, 0, 0, 0)
+_MORE = Struct("<8q")
+_NOTHING_MORE = (0, 0, -1, 0, 0, 0, 0, 0)
 _EVENT = Struct("<qH")  # monotonic nanoseconds, length of the text
 EVENT_TEXT = EVENT_BYTES - _EVENT.size
 SLOT = Struct(f"<qH{EVENT_TEXT}s")
@@ -91,7 +88,7 @@ class Pulse:
 
     __slots__ = (
         "cpu_ns", "events_written", "greenlets", "in_flight", "lag_ns", "late_ticks", "latency_sum_ns", "loop_beat_ns",
-        "note", "oldest_call_ns", "pid", "ready", "routes", "sites", "start", "stopping", "tasks", "tasks_created",
+        "note", "oldest_call_ns", "pid", "ready", "routes", "sites", "start", "stopping", "stuck_ns", "stuck_threads", "tasks", "tasks_created",
         "thread_beat_ns", "threads", "threads_created", "work_done",
     )  # fmt: skip
 
@@ -103,7 +100,7 @@ class Pulse:
          self.events_written) = values  # fmt: skip
         self.note = note
         (self.tasks_created, self.threads_created, self.greenlets, self.latency_sum_ns, self.late_ticks,
-         self.cpu_ns) = more  # fmt: skip
+         self.cpu_ns, self.stuck_threads, self.stuck_ns) = more  # fmt: skip
         self.routes: list[tuple[str, int, int, int]] = []  #: name, count, latency_sum_ns, cpu_ns
         self.sites: dict[str, Any] = {}
 

@@ -14,6 +14,7 @@ WORKER = {
     "loop_lag": 0.25,  # seconds; three times within three seconds
     "slow": 2.0,  # processor time of a unit of work, times its own past
     "pegged": 5.0,  # seconds of a busy processor without any work done
+    "deadlock": 10.0,  # seconds that a thread waits for one lock
     "task_bomb": 1000.0,  # tasks, and ten times what is usual
     "thread_bomb": 200.0,  # threads, and three times what is usual
     "child_bomb": 100.0,  # processes below it, and five times what is usual
