@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         result_s: float  #: its result is kept for so long
         unique: str  #: it holds this lock
         unique_until: str  #: "done" (the default) or "start"
+        unique_s: float  #: the lock ends by itself after so long; 0: long after the last retry
         expires: float  #: unix: not started by then, it is dropped
         timeout: float  #: seconds
         limit: str  #: it counts against this limit
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         rate: list[float]  #: [n, seconds]: so many starts of that limit in so many seconds
         then: list[str]  #: jobs (JSON) that are pushed when it is done
         batch: str  #: it belongs to this batch
+        closes: str  #: it closes this batch
         strikes: int  #: how many processes died while it ran
         cron: float  #: unix: the slot that it was fired for
         backoff: list[float]  #: [base_s, factor, max_s]: instead of Sidekiq's delays
