@@ -1,0 +1,1 @@
+"""The queue in Redis or Valkey: Sidekiq's own keys, and what Sidekiq has no word for under `hf:`."""
