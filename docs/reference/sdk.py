@@ -22,16 +22,30 @@ How to use it: [write a component](../how-to/write-a-component.md).
 Everything here also works outside Holdfast, where it goes nowhere, so that components can be tested by themselves.
 `bind`, and what is not listed here, belongs to the container.
 """
-_INTERNAL = {"bind"}
+_JOBS_HEAD = """\
+# Jobs
+
+How to use them: [write jobs](../how-to/write-jobs.md).
+
+    from holdfast.sdk import job, Limit, …
+"""
+_INTERNAL = {
+    "bind", "made", "ours", "pack_result", "refresh", "stamps", "starts_s", "template",
+}  # fmt: skip
+#: Where what belongs to jobs is written.
+_OF_JOBS = re.compile(r"holdfast\.(jobs|model\.jobs|sdk\.job)")
 
 
 def signature(thing: object) -> str:
     """A signature as one reads it: no self, no quotes, no TypeVars."""
     text = str(inspect.signature(thing)).replace("''", '""').replace("'", "")  # type: ignore[arg-type]
     return (
-        re.sub(r"\(self(, )?", "(", text)
+        re.sub(r"\(self(, /)?(, )?", "(", text)
         .replace("Callable[[F], F]", "decorator")
         .replace(": F) -> F", ")")
+        .replace("~R", "R")
+        .replace("holdfast.sdk.job_batch.", "")
+        .replace("holdfast.sdk.job_context.", "")
     )
 
 
@@ -44,35 +58,59 @@ def prose(thing: object) -> str:
     return re.sub(r"^    (?=\S)", "", text, flags=re.MULTILINE)
 
 
+def is_of_jobs(name: str) -> bool:
+    """Whether a name is about jobs."""
+    return _OF_JOBS.match(getattr(sdk, name).__module__) is not None
+
+
+def shown(name: str, thing: object) -> str:
+    """The first line of an entry."""
+    if isinstance(thing, type) and issubclass(thing, Exception):
+        return f"exception {name}"
+    if isinstance(thing, type):
+        # A job is made by its decorator, a batch by its function.
+        made_otherwise = name in ("Job", "JobContext", "PlannedJob", "Progress")
+        return f"class {name}{'' if made_otherwise else signature(thing).removesuffix(' -> None')}"
+    kind = "async " if inspect.iscoroutinefunction(thing) else ""
+    return f"{kind}{name}{signature(thing)}"
+
+
+def members(thing: type) -> dict[str, object]:
+    """The parts of a class, with those of the class that it is made of, in the order in which they are written."""
+    found: dict[str, object] = {}
+    for part in reversed(thing.__mro__):
+        if part.__module__.startswith("holdfast."):
+            found.update(vars(part))
+    return found
+
+
+def entry(name: str) -> list[str]:
+    """All about one name."""
+    thing = getattr(sdk, name)
+    parts = [f"## {name}\n\n    {shown(name, thing)}\n\n{prose(thing)}\n"]
+    if not isinstance(thing, type) or issubclass(thing, Exception):
+        return parts
+    for own, member in members(thing).items():
+        if own.startswith("_") or own in _INTERNAL:
+            continue
+        if isinstance(member, property):
+            parts.append(f"### {name}.{own}\n\n    {own}\n\n{prose(member)}\n")
+        elif inspect.isfunction(member):
+            kind = "async " if inspect.iscoroutinefunction(member) else ""
+            parts.append(
+                f"### {name}.{own}\n\n    {kind}{own}{signature(member)}\n\n{prose(member)}\n"
+            )
+    return parts
+
+
 def page() -> str:
     """The whole page."""
     parts = [_HEAD]
-    for name in sorted(sdk.__all__, key=lambda n: (n != "Component", n)):
-        thing = getattr(sdk, name)
-        shown = (
-            signature(thing).removesuffix(" -> None")
-            if isinstance(thing, type)
-            else signature(thing)
-        )
-        kind = (
-            "class "
-            if isinstance(thing, type)
-            else "async "
-            if inspect.iscoroutinefunction(thing)
-            else ""
-        )
-        parts.append(f"## {name}\n\n    {kind}{name}{shown}\n\n{prose(thing)}\n")
-        if not isinstance(thing, type):
-            continue
-        for own, member in vars(thing).items():
-            if own.startswith("_") or own in _INTERNAL:
-                continue
-            if isinstance(member, property):
-                parts.append(f"### {name}.{own}\n\n    {own}\n\n{prose(member)}\n")
-            elif inspect.isfunction(member):
-                parts.append(
-                    f"### {name}.{own}\n\n    {own}{signature(member)}\n\n{prose(member)}\n"
-                )
+    names = sorted(sdk.__all__, key=lambda n: (is_of_jobs(n), n not in ("Component", "job"), n))
+    for name in names:
+        if name == "job":
+            parts.append(_JOBS_HEAD)
+        parts += entry(name)
     return "\n".join(parts)
 
 

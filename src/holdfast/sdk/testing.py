@@ -6,6 +6,7 @@
 The component lives as it does in a container (start functions, tasks, its thread, its procedures and topics), on a router that
 is nothing but its rules (:class:`holdfast.bus.inmemory.InMemoryRouter`). Timers and health checks do not run by themselves, so that nothing
 depends on how fast the machine is: call their functions. A crash of the component ends the test with its exception.
+Jobs are run or written down by :func:`jobs_inline` and :func:`jobs_recorded` (`job_testing.py`).
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.bus.inmemory import InMemoryRouter
 from holdfast.sdk.instance import Instance
+from holdfast.sdk.job_testing import jobs_inline, jobs_recorded
 from holdfast.sdk.life import Life, remember_tasks
 from holdfast.sdk.payload import settings_of
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from holdfast.sdk.component import Component
     from holdfast.sdk.joined import Problem
 
-__all__ = ["InMemoryRouter", "running"]
+__all__ = ["InMemoryRouter", "jobs_inline", "jobs_recorded", "running"]
 
 #: How long a component may take to end before the test fails.
 PATIENCE_S = 10.0
