@@ -73,6 +73,8 @@ class Keeper:
             if self.state.journal.is_new:
                 self.state.journal.is_new = False
                 talk.tell(self.state.run_dir, "watchdog", {"do": "journal"})
+                if any(kept.plan["kind"] == "jobs" for kept in self.state.workers.values()):
+                    talk.tell(self.state.run_dir, f"{layout.JOBS}/steward", {"do": "journal"})
 
     def _timeout_s(self) -> float:
         if self.state.waiting and starting.startable(self.state):
