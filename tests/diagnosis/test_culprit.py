@@ -172,6 +172,19 @@ def test_a_lock_by_any_name_is_one_where_the_agent_saw_it_taken() -> None:
     assert "second in refund (run.py:8)" in says
 
 
+def test_threads_of_ours_that_wait_for_work_are_no_deadlock() -> None:
+    """A worker of the job queue has several, each asleep at a lock of its own."""
+    facts = flagged("memory_leak")
+    home = f"{SITE}/holdfast/engine"
+    facts.live_stacks = [
+        stack(f"{home}/fetching.py:172 in seek", f"{STD}/threading.py:982 in run", doing="waits for a lock"),
+        stack(f"{home}/watching.py:90 in _run", thread="holdfast.job.watch", doing="waits for a lock"),
+    ]  # fmt: skip
+    facts.source.update({f"{home}/fetching.py:172 in seek": "bell.acquire()", f"{home}/watching.py:90 in _run": "self._bell.acquire()"})  # fmt: skip
+
+    assert not [one for one in assess(facts)["findings"] if "Deadlock" in one["says"]]
+
+
 def test_a_blocked_loop_is_blamed_on_the_function_that_computes_not_on_the_event_loop() -> None:
     facts = flagged("missed_heartbeat")
     root = f"/srv/app/run.py:18 in <module>;{STD}/asyncio/base_events.py:640 in run_forever;{STD}/asyncio/events.py:80 in Handle._run"  # fmt: skip

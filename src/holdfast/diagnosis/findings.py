@@ -6,7 +6,7 @@ A wrong "certain" sends a tired person the wrong way, so when in doubt it is the
 Left out: collecting (evidence process), wording of the whole (``story``).
 """
 
-from holdfast.diagnosis import culprit
+from holdfast.diagnosis import culprit, owners
 from holdfast.diagnosis import stacks as places
 from holdfast.diagnosis.lastwords import Report, Uncaught, split_frame
 from holdfast.diagnosis.words import (
@@ -299,9 +299,9 @@ def _hang(facts: Facts, found: _Found, stacks: "list[dict[str, Any]]") -> None:
 
 
 def _is_spare_hand(stack: "dict[str, Any]") -> bool:
-    """Whether this is a thread of the container that has nothing to do: waiting for work is no deadlock."""
-    frames = stack.get("frames") or []
-    return bool(frames) and "holdfast/sdk/lane.py" in frames[0] and "_run" in frames[0]
+    """Whether this is a thread of ours that has nothing to do: waiting for work is no deadlock."""
+    paths = [split_frame(frame)[0] for frame in stack.get("frames") or ()]
+    return any("/holdfast/" in path for path in paths) and all(map(owners.is_machinery, paths))
 
 
 def _silence(facts: Facts, found: _Found) -> tuple[float, str]:

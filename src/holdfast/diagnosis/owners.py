@@ -63,6 +63,11 @@ def short_path(path: str, directory: str = "") -> str:
 
 def is_machinery(path: str) -> bool:
     """Tell whether a file is the interpreter's, the C library's or ours: code that runs on behalf of others."""
+    # Ours first: it is installed among the packages, mostly.
+    if any(f"/holdfast/{room}/" in path for room in _ROOMS) and not path.endswith(
+        "/container/faults.py"
+    ):
+        return True
     if any(marker in path for marker in _PACKAGES):
         return False
     if path.startswith(("<frozen", "[")) or not path:
@@ -70,15 +75,11 @@ def is_machinery(path: str) -> bool:
     name = path.rpartition("/")[2]
     if path.endswith(".so") or ".so." in name or ("/" not in path and not path.endswith(".py")):
         return "/lib-dynload/" in path or name.startswith(_SYSTEM) or path.startswith(_SYSTEM_DIRS)
-    if "/lib/python3" in path:
-        return True
-    if name.startswith("python3") and not path.endswith(".py"):
-        return True
-    return "/holdfast/" in path and any(
-        f"/holdfast/{room}/" in path for room in ("container", "sdk", "agent", "bus")
-    ) and not path.endswith("/container/faults.py")  # fmt: skip
+    return "/lib/python3" in path or (name.startswith("python3") and not path.endswith(".py"))
 
 
+#: Rooms of ours whose code runs around somebody else's, in their process.
+_ROOMS = ("container", "sdk", "agent", "bus", "engine", "jobs")
 _SYSTEM = ("libpython", "libc.", "libc-", "libpthread", "libm.", "ld-linux", "libgcc", "libstdc++", "linux-vdso", "_ctypes", "libffi")  # fmt: skip
 _SYSTEM_DIRS = ("/usr/lib/", "/lib/")
 

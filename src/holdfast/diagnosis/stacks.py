@@ -137,6 +137,8 @@ def is_library(path: str) -> bool:
         # Not the faults that a drill injects: they stand for the component's own code.
         or ("/holdfast/container/" in path and not path.endswith("/faults.py"))
         or "/holdfast/sdk/" in path
+        or "/holdfast/engine/" in path
+        or "/holdfast/jobs/" in path
         or "/holdfast/agent/" in path
     )
 
