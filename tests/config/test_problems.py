@@ -151,7 +151,7 @@ def test_a_key_in_the_wrong_table_is_told_where_it_belongs(desk: Desk) -> None:
         ("spare = 1", 'spare: a guest has no "spare"'),
         ("spare = 2", "spare: 2 is not a whole number from 0 to 1"),
         ('python = "python3"', 'python: a guest has no "python"'),
-        ('kind = "routre"', 'kind: "routre" is not "container", "guest" or "router"'),
+        ('kind = "routre"', 'kind: "routre" is not "container", "guest", "router" or "jobs"'),
         ('components = ["c"]', 'there is no component "c"'),
         ('env = ["A=1"]', "env: a list is not a table of variables"),
         ("env = { A = true }", "env.A: true is not a text or a number"),

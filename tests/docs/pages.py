@@ -40,7 +40,10 @@ _HOUSE_PID = re.compile(r"\b(anchor|keeper|watchdog|logger) (\d+)")
 _PORT = re.compile(r"\b1808\d\b")
 _INCIDENT = re.compile(r"\b\d{4}-\d\d-\d\d-([\w-]+-\d+)\b")
 #: Commands that only look are asked again until they show what the page shows.
-_LOOKS = re.compile(r"^(holdfast (-c \S+ )?(status|incidents?|logs)|cat|ls|curl|test)\b")
+_LOOKS = re.compile(
+    r"^(holdfast (-c \S+ )?(status|incidents?|logs|jobs (list|show|stats|workers))|cat|ls|curl|test)\b"
+)
+_JID = re.compile(r"\b[0-9a-f]{24}\b")
 
 
 @dataclass
@@ -104,6 +107,7 @@ def skeleton(line: str) -> str:
     """A line without what is different each time."""
     # Which incident of a worker is meant is no number that may differ.
     line = _INCIDENT.sub(lambda m: re.sub(r"\d", lambda n: "abcdefghij"[int(n[0])], m[1]), line)
+    line = _JID.sub("JID", line)
     line = re.sub(r"/dev/shm/\S+", "RUN", line)
     line = re.sub(r"/\S*?/(?:src|site-packages)/holdfast/", "HOLDFAST/", line)
     line = re.sub(r"\d{4}-\d\d-\d\d|\b\d\d-\d\d\b", "#", line)

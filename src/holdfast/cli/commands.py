@@ -47,6 +47,10 @@ GROUPS: "tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...]" = (
         ),
     ),
     (
+        "its jobs",
+        (("jobs", "jobs", "look into the job queue and change it, or work on it"),),
+    ),
+    (
         "its configuration",
         (
             ("check", "check", "tell everything that is wrong with the configuration"),
@@ -118,6 +122,21 @@ class Parser(argparse.ArgumentParser):
         msg = f"{self.prog}: {message}\n  {self.prog} --help"
         raise UsageError(msg)
 
+    def _check_value(self, action: argparse.Action, value: "Any") -> None:
+        """Answer a verb that does not exist with the one that was most likely meant."""
+        if isinstance(action.choices, dict) and value not in action.choices:
+            from holdfast.cli.words import nearest
+
+            meant = nearest(str(value), list(action.choices))
+            hint = (
+                f'Did you mean "{self.prog} {meant}"?'
+                if meant
+                else f"{self.prog} --help lists what there is"
+            )
+            msg = f'there is no "{self.prog} {value}"\n  {hint}'
+            raise UsageError(msg)
+        super()._check_value(action, value)
+
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
     """Knows the width without `import shutil`: argparse makes one of these for every argument it declares."""
@@ -162,6 +181,15 @@ def add_global(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--json", action="store_true", help="print JSON, in a shape that stays")
     group.add_argument("--no-color", action="store_true", help="no colour; as with NO_COLOR=1")
+
+
+def verbs(parser: argparse.ArgumentParser) -> "list[tuple[str, str, argparse.ArgumentParser]]":
+    """Return the words that may follow a command, with what each does and its parser; most commands have none."""
+    for action in parser._actions:  # noqa: SLF001 -- argparse has no public way to list them
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            says = {choice.dest: choice.help or "" for choice in action._choices_actions}  # noqa: SLF001
+            return [(name, says[name], found) for name, found in action.choices.items()]
+    return []
 
 
 def find_command(argv: "list[str]") -> int:

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: "ArgumentParser") -> None:
     """Declare the arguments."""
-    parser.add_argument("what", choices=("workers", "targets", "incidents", "subjects"))
+    words = ("workers", "targets", "incidents", "subjects", "jids", "queues", "places", "owners")
+    parser.add_argument("what", choices=words)
 
 
 def run(args: "Namespace") -> int:
     """Print the words, one a line."""
     try:
+        if args.what in ("jids", "queues", "places", "owners"):
+            sys.stdout.write("".join(f"{word}\n" for word in _jobs(args)))
+            return 0
         where = place.find(args)
         words = []
         if args.what != "incidents":
@@ -33,6 +37,21 @@ def run(args: "Namespace") -> int:
         return 0
     sys.stdout.write("".join(f"{word}\n" for word in words))
     return 0
+
+
+def _jobs(args: "Namespace") -> "list[str]":
+    from holdfast.cli import jobs_store, jobs_table
+
+    args.store = args.prefix = None
+    with jobs_store.opened(args) as store:
+        if args.what == "owners":
+            return [str(owner["owner"]) for owner in store.owners()]
+        if args.what == "jids":
+            places = jobs_store.every_place(store)
+            found = [entry for where in reversed(places) for entry in store.page(where, 0, 30)]
+            return [str(jid) for entry in found if (jid := jobs_table.row(entry)["jid"])]
+        queues = sorted(store.counts().queues)
+        return queues if args.what == "queues" else [*queues, *jobs_store.PLACES]
 
 
 def _workers(where: place.Place, *, with_components: bool) -> "list[str]":

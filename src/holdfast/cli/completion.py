@@ -12,7 +12,7 @@ from holdfast.cli import commands
 #: What stands for a positional argument or an option's value: asked for at the moment of completion.
 DYNAMIC = {
     "WORKER": "workers", "WORKER[/COMPONENT]": "targets", "ID": "incidents",
-    "WORKER|INCIDENT": "subjects",
+    "WORKER|INCIDENT": "subjects", "JID": "jids", "QUEUE": "queues", "WHERE": "places", "OWNER": "owners",
 }  # fmt: skip
 
 
@@ -34,13 +34,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Described:
-    """What one command takes: its options, which of them have a value and of which kind, and its words."""
+    """What one command takes: its options, which of them have a value and of which kind, and its words.
 
-    __slots__ = ("name", "options", "positional", "says", "values")
+    A command with verbs (`holdfast jobs list`) is described once as itself and once for each verb, as "jobs list".
+    """
 
-    def __init__(self, name: str, says: str) -> None:
+    __slots__ = ("name", "options", "parent", "positional", "says", "values")
+
+    def __init__(self, name: str, says: str, parent: str = "") -> None:
         self.name = name
         self.says = says
+        self.parent = parent  #: the command whose verb it is
         self.options: list[tuple[str, str]] = []  #: every spelling, with what it does
         self.values: dict[str, str] = {}  #: option -> kind of its value
         self.positional = ""  #: kind of the words
@@ -56,11 +60,13 @@ def describe() -> "list[Described]":
             except ImportError:
                 continue  # a command whose part of Holdfast is not installed
             found.append(_describe(name, says, parser))
+            for verb, says_verb, of_verb in commands.verbs(parser):
+                found.append(_describe(f"{name} {verb}", says_verb, of_verb, name))
     return found
 
 
-def _describe(name: str, says: str, parser: argparse.ArgumentParser) -> Described:
-    described = Described(name, says)
+def _describe(name: str, says: str, parser: argparse.ArgumentParser, parent: str = "") -> Described:
+    described = Described(name, says, parent)
     for action in parser._actions:  # noqa: SLF001 -- argparse has no public way to list them
         kind = _kind(action)
         for spelling in action.option_strings:
@@ -94,8 +100,11 @@ _holdfast() {
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
             -c|--config|--state) node+=("${COMP_WORDS[i]}" "${COMP_WORDS[i+1]}"); ((i++)) ;;
+            --store|--prefix) ((i++)) ;;
             -*) ;;
-            *) [[ -z $command ]] && command=${COMP_WORDS[i]} ;;
+            *)
+                if [[ -z $command ]]; then command=${COMP_WORDS[i]}
+                elif [[ " @PARENTS@ " == *" $command "* ]]; then command="$command ${COMP_WORDS[i]}"; fi ;;
         esac
     done
     case $command:$prev in
@@ -134,16 +143,19 @@ def bash(described: "list[Described]") -> str:
     for command in described:
         for option, kind in command.values.items():
             if option not in ("-c", "--config", "--state"):
-                values.append(f'        {command.name}:{option}) kind="{kind or "none"}" ;;')
+                values.append(f'        "{command.name}":{option}) kind="{kind or "none"}" ;;')
         spelled = " ".join(option for option, _ in command.options)
-        options.append(f'                {command.name}) kind="={spelled}" ;;')
+        options.append(f'                "{command.name}") kind="={spelled}" ;;')
         if command.positional:
-            words.append(f'                {command.name}) kind="{command.positional}" ;;')
+            words.append(f'                "{command.name}") kind="{command.positional}" ;;')
     # "none" is a value that nobody can complete; bash must not offer a command's words in its place.
     values.append("")
     return (
         _BASH.replace("@VALUES@", "\n".join(values).rstrip())
-        .replace("@COMMANDS@", " ".join(command.name for command in described))
+        .replace("@COMMANDS@", " ".join(one.name for one in described if not one.parent))
+        .replace(
+            "@PARENTS@", " ".join(dict.fromkeys(one.parent for one in described if one.parent))
+        )
         .replace("@OPTIONS@", "\n".join(options))
         .replace("@WORDS@", "\n".join(words))
         .replace("        ?*) COMPREPLY", "        none) ;;\n        ?*) COMPREPLY")
@@ -175,7 +187,11 @@ _holdfast() {
     case $state in
         command) _describe command commands ;;
         rest)
-            case $words[1] in
+            local typed=$words[1]
+            if [[ " @PARENTS@ " == *" $typed "* ]] && (( CURRENT > 2 )); then
+                typed="$typed $words[2]"; shift words; (( CURRENT-- ))
+            fi
+            case $typed in
 @CASES@
             esac ;;
     esac
@@ -186,9 +202,13 @@ if [ "$funcstack[1]" = "_holdfast" ]; then _holdfast "$@"; else compdef _holdfas
 
 def zsh(described: "list[Described]") -> str:
     """Return the script for zsh."""
-    listed = [f"        '{command.name}:{_zsh_text(command.says)}'" for command in described]
+    listed = [
+        f"        '{command.name}:{_zsh_text(command.says)}'"
+        for command in described
+        if not command.parent
+    ]
     cases = []
-    for command in described:
+    for command in _verbs_first(described):
         specs = []
         for option, says in command.options:
             value = (
@@ -198,10 +218,19 @@ def zsh(described: "list[Described]") -> str:
         if command.positional:
             specs.append(f"'*:word:{_zsh_action(command.positional)}'")
         joined = " \\\n                    ".join(specs)
-        cases.append(
-            f"                {command.name}) _arguments \\\n                    {joined} ;;"
-        )
-    return _ZSH.replace("@COMMANDS@", "\n".join(listed)).replace("@CASES@", "\n".join(cases))
+        # A command with verbs comes after them: what was typed so far is looked at whole.
+        pattern = f'"{command.name}"' if command.parent else f'{command.name}|"{command.name} "*'
+        cases.append(f"                {pattern}) _arguments \\\n                    {joined} ;;")
+    parents = dict.fromkeys(command.parent for command in described if command.parent)
+    return (
+        _ZSH.replace("@COMMANDS@", "\n".join(listed))
+        .replace("@PARENTS@", " ".join(parents))
+        .replace("@CASES@", "\n".join(cases))
+    )
+
+
+def _verbs_first(described: "list[Described]") -> "list[Described]":
+    return sorted(described, key=lambda command: not command.parent)
 
 
 def _zsh_action(kind: str) -> str:
@@ -237,8 +266,15 @@ def fish(described: "list[Described]") -> str:
     everywhere = {"-c", "--config", "--state", "--json", "--no-color"}
     for command in described:
         says = command.says.replace("'", "")
-        lines.append(f"complete -c holdfast -n __fish_use_subcommand -a {command.name} -d '{says}'")
-        when = f"-n '__fish_seen_subcommand_from {command.name}'"
+        if command.parent:
+            verb = command.name.removeprefix(command.parent).strip()
+            when = f"-n '__fish_seen_subcommand_from {command.parent}; and __fish_seen_subcommand_from {verb}'"
+            lines.append(f"# {command.name}")
+        else:
+            when = f"-n '__fish_seen_subcommand_from {command.name}'"
+            lines.append(
+                f"complete -c holdfast -n __fish_use_subcommand -a {command.name} -d '{says}'"
+            )
         for option, text in command.options:
             if option in everywhere:
                 continue

@@ -60,15 +60,25 @@ def run(args: "Namespace") -> int:
 def _targets(
     word: str, entries: "dict[str, dict[str, Any]]", splits: "dict[str, Any]"
 ) -> "list[tuple[str, str]]":
-    """Return what a word means: of a worker that is split all parts, or the part that has the component."""
+    """Return what a word means: of a jobs worker all processes; of one that is split all parts, or the part that has the component."""
     worker, _, component = word.partition("/")
     if worker not in splits:
-        return [_target(word, entries)]
+        found = _target(word, entries)
+        return [found] if component else [(name, "") for name in _processes(found[0], entries)]
     parts = splits[worker]["parts"]
     if not component:
         return [(name, "") for name in parts]
     home = next((name for name, members in parts.items() if component in members), worker)
     return [_target(f"{home}/{component}", entries)]
+
+
+def _processes(worker: str, entries: "dict[str, dict[str, Any]]") -> "list[str]":
+    """Return the processes that run the jobs of a configured worker; of any other word the worker itself."""
+    return [
+        name
+        for name, entry in entries.items()
+        if (entry.get("jobs") or {}).get("family") == worker and entry["jobs"]["role"] == "worker"
+    ] or [worker]
 
 
 def _target(word: str, entries: "dict[str, dict[str, Any]]") -> "tuple[str, str]":

@@ -10,6 +10,10 @@ import sys
 
 from holdfast.cli import commands
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 _HEAD = """\
 # Command line
 
@@ -54,12 +58,28 @@ def _section(name: str, says: str) -> "list[str]":
         lines += ["", _table(own)]
     if parser.epilog:
         lines += ["", *(f"    {line}" for line in parser.epilog.splitlines())]
+    for verb, says_verb, of_verb in commands.verbs(parser):
+        lines += [
+            "",
+            *_verb_section(
+                f"{name} {verb}", says_verb, of_verb, {row[0] for row in _options(parser)}
+            ),
+        ]
     return lines
 
 
-def _usage(name: str, parser: argparse.ArgumentParser) -> str:
+def _verb_section(
+    name: str, says: str, parser: argparse.ArgumentParser, everywhere: "set[str]"
+) -> "list[str]":
+    own = [row for row in _options(parser) if row[0] not in everywhere]
+    words = _usage(name, parser, hidden={"store", "prefix"})
+    lines = [f"#### holdfast {name}", "", f"    {words}", "", f"{says[:1].upper()}{says[1:]}."]
+    return [*lines, "", _table(own)] if own else lines
+
+
+def _usage(name: str, parser: argparse.ArgumentParser, hidden: "Collection[str]" = ()) -> str:
     words = [f"holdfast {name}"]
-    mine = {action.dest for action in _global_parser()._actions}  # noqa: SLF001 -- no public list
+    mine = {*hidden} | {action.dest for action in _global_parser()._actions}  # noqa: SLF001 -- no public list
     for action in parser._actions:  # noqa: SLF001 -- no public list
         if action.dest in mine or action.dest == "help":
             continue
@@ -78,7 +98,9 @@ def _options(parser: argparse.ArgumentParser) -> "list[tuple[str, str]]":
             continue
         spelling = _spelled(action, "`, `") if action.option_strings else _positional(action)
         says = action.help or ""
-        if action.choices and not action.metavar:
+        if isinstance(action.choices, dict):
+            says = "what to do, see below"
+        elif action.choices and not action.metavar:
             says = says or "one of these"
         rows.append((f"`{spelling}`", says))
     return rows

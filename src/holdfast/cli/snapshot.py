@@ -74,6 +74,7 @@ def take(place: Place, *, timeout_s: float = 2.0, components: bool = True) -> "d
                 "spare_pid": worker.get("spare_pid") or None,
                 "delay_s": worker.get("delay_s") or None,
                 "why": worker.get("why") or "",
+                "jobs": (entry.get("jobs") or {}).get("role"),
             }
         )
     return {

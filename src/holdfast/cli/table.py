@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 #: What each state looks like.
 STATE_STYLES = {
     "waiting": "dim", "starting": "yellow", "running": "green", "stopping": "yellow", "backoff": "red",
-    "down": "dim", "failed": "red", "done": "dim",
+    "down": "dim", "failed": "red", "done": "dim", "idle": "dim",
 }  # fmt: skip
 #: What is being done about a flag, by its phase.
 PHASES = {
@@ -80,7 +80,8 @@ def heading(snapshot: "dict[str, Any]", width: int, paint: Paint) -> "list[str]"
     """Return the line above the table: the node's name and how many workers are in which state."""
     tally: dict[str, int] = {}
     for worker in snapshot["workers"]:
-        tally[worker["state"]] = tally.get(worker["state"], 0) + 1
+        state = state_of(worker)
+        tally[state] = tally.get(state, 0) + 1
     states = ", ".join(
         f"{count} {state}" for state, count in sorted(tally.items(), key=lambda pair: -pair[1])
     )
@@ -102,6 +103,15 @@ def heading(snapshot: "dict[str, Any]", width: int, paint: Paint) -> "list[str]"
     return [*lines, ""]
 
 
+def state_of(worker: "dict[str, Any]") -> str:
+    """Return the state of a worker as a person calls it.
+
+    A quarantine lane without suspects is down, and that is how it should be.
+    """
+    state: str = worker["state"]
+    return "idle" if worker.get("jobs") == "quarantine" and state in ("down", "done") else state
+
+
 def table(
     workers: "list[dict[str, Any]]", width: int, paint: Paint, now_unix_s: float
 ) -> "list[str]":
@@ -117,7 +127,8 @@ def table(
     flags = Column("FLAGS", "FLAGS")
     for worker in workers:
         name.add(worker["name"])
-        state.add(worker["state"], STATE_STYLES.get(worker["state"], ""))
+        word = state_of(worker)
+        state.add(word, STATE_STYLES.get(word, ""))
         is_up = worker["pid"] is not None
         ready.add(
             "yes" if worker["ready"] else "no" if is_up else "-",
@@ -258,7 +269,7 @@ def split_lines(split: "dict[str, Any]", paint: Paint, now_unix_s: float) -> "li
 
 def trouble_lines(worker: "dict[str, Any]", paint: Paint) -> "list[str]":
     """Return why a worker is not running, and what to do; nothing when it is as it should be."""
-    state, name, why = worker["state"], worker["name"], worker["why"]
+    state, name, why = state_of(worker), worker["name"], worker["why"]
     if state == "failed":
         return [
             f"{paint('!', 'red')} {name}: {paint('failed', 'bold')}: {why or 'it died too often'}",

@@ -112,6 +112,8 @@ def _wait_until_serving(args: "Namespace", where: place.Place, plan: "Plan") -> 
     names = {worker["name"] for worker in wanted}
     began_s = time.monotonic()
     last: dict[str, dict[str, Any]] = {}
+    #: The life that is to serve. A node that was killed with all its workers goes on counting where it was.
+    expected: dict[str, int] = {}
 
     def look() -> "tuple[bool, str]":
         try:
@@ -120,8 +122,18 @@ def _wait_until_serving(args: "Namespace", where: place.Place, plan: "Plan") -> 
             if not place.node_pid(where) and time.monotonic() - began_s > waiting.SLACK_S:
                 raise
             return False, "starting the house"
+        for name, worker in last.items():
+            n = worker.get("n", 0)
+            expected.setdefault(name, 1 if n <= 1 else n + 1)
         serving = [name for name in names if name in last and waiting.is_serving(last[name])]
-        failed = [name for name in names if name in last and waiting.has_failed(last[name], 1)]
+        failed = [
+            name
+            for name in names
+            if name in last
+            and waiting.has_failed(last[name], expected[name])
+            # Until then it waits out the end of a life before this start.
+            and (last[name].get("n", 0) >= expected[name] or last[name]["state"] == "failed")
+        ]
         missing = [name for name in last if name in names and name not in serving]
         text = f"{len(serving)} of {len(names)} ready; {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}"
         return bool(failed) or len(serving) == len(names), text

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.config import definitions as d
 from holdfast.config.bus import Bus
+from holdfast.config.jobs import STEWARD, JobQueue
 from holdfast.config.joined import Config, Entry
 from holdfast.config.machine import absolute, passed_on
 from holdfast.config.problems import Document, Problems
@@ -70,8 +71,12 @@ class _Compiler:
         self._place_components()
         self._check_names()
         self.bus = Bus(config, self.problems, self.state_dir)
+        self.jobs = JobQueue(config, self.problems, self.state_dir, self.node.machine)
+        self.node.jobs_workers = self.jobs.families
         order = self._start_order()
-        workers = [self._worker(name, config.workers[name]) for name in order]
+        workers = [one for name in order for one in self._workers(name, config.workers[name])]
+        if self.jobs.families:
+            workers.insert(0, self._steward())
         if not config.workers and not self.problems:
             self.problems.add_whole(
                 config.main.file,
@@ -111,7 +116,7 @@ class _Compiler:
                 where = self.config.node.where.at("shed").at(at)
                 says = f'there is no worker "{name}"'
                 self.problems.add(where, says, *self._meant(name, self.config.workers, "worker"))
-        return names
+        return self.jobs.processes(names)
 
     # -- names and order ---------------------------------------------------------------------------
 
@@ -268,7 +273,8 @@ class _Compiler:
                 self._check_listed_order(entry, members)
             else:
                 members.sort(key=number.__getitem__)
-            groups.append({"name": name, "strategy": given["strategy"], "workers": members})
+            all_of_them = self.jobs.processes(members)
+            groups.append({"name": name, "strategy": given["strategy"], "workers": all_of_them})
         return groups
 
     def _check_listed_order(self, entry: Entry, members: list[str]) -> None:
@@ -281,10 +287,22 @@ class _Compiler:
 
     # -- one worker --------------------------------------------------------------------------------
 
-    def _worker(self, name: str, entry: Entry) -> "WorkerPlan":
+    def _workers(self, name: str, entry: Entry) -> "list[WorkerPlan]":
+        """Return what a configured worker becomes: one process, or of a jobs worker several."""
         job = Job(name, entry, self.node)
-        given = job.given
-        env = job.environment()
+        plan = self._worker(job)
+        return self.jobs.expand(plan, job) if job.is_jobs else [plan]
+
+    def _steward(self) -> "WorkerPlan":
+        # Of what all workers have by default only the log is meant for it.
+        given = {key: self.config.defaults.given[key] for key in ("log",) if key in self.config.defaults.given}  # fmt: skip
+        defaults = Entry(given, given, self.config.defaults.where)
+        node = Node(defaults, {}, self.node.passed_env, self.problems)
+        return self.jobs.steward(self._worker(Job(STEWARD, self.jobs.steward_entry(), node)))
+
+    def _worker(self, job: Job) -> "WorkerPlan":
+        name, entry, given = job.name, job.entry, job.given
+        env = {**job.environment(), **self.jobs.environment()}
         directory = job.directory()
         user = job.user(env)
         argv = job.argv(env, directory)
@@ -303,7 +321,7 @@ class _Compiler:
             components.insert(0, self.bus.own_component())
         plan: WorkerPlan = {
             "name": name,
-            "kind": "router" if job.is_router else "container" if job.is_container else "guest",
+            "kind": job.kind,
             "argv": argv,
             "env": dict(sorted(env.items())),
             "directory": directory,
@@ -311,8 +329,8 @@ class _Compiler:
             "umask": given.get("umask"),
             "limits": job.limits(),
             "restart": job.restart(),
-            "after": given.get("after", []),
-            "requires": given.get("requires", []),
+            "after": self.jobs.processes(given.get("after", [])),
+            "requires": self.jobs.processes(given.get("requires", [])),
             "ready": job.ready(env, directory, has_log=has_log),
             "heartbeat": job.heartbeat(env, directory),
             "stop": job.stop(),
@@ -330,7 +348,7 @@ class _Compiler:
             plan["agent"] = job.has_agent
         if router is not None:
             plan["router"] = router
-        elif job.is_container:
+        elif job.kind == "container":
             plan["isolate"] = _FAN.get(given["isolate"], 0)
         return plan
 

@@ -12,6 +12,7 @@ from holdfast.config.bus_definitions import (
     REALM,
     ROUTER_KEYS,
 )
+from holdfast.config.jobs_definitions import JOBS, JOBS_KEYS
 from holdfast.config.kinds import (
     Address,
     Boolean,
@@ -134,6 +135,7 @@ DETECT = Table(
     Key("slow", OrOff(Number(1.1, 1000)), "A unit of work costs so many times the processor time that it used to.", default=2.0,
         example="3"),
     Key("pegged", OrOff(Duration()), "A busy processor, calls under way, and none ends for so long.", default="5s", example='"10s"'),
+    Key("deadlock", OrOff(Duration()), "A thread waits for one lock for so long.", default="10s", example='"1m"'),
     Key("task_bomb", OrOff(Number(10, 1e7)), "So many asyncio tasks, and ten times what is usual.", default=1000, example="5000"),
     Key("thread_bomb", OrOff(Number(4, 1e6)), "So many threads, and three times what is usual.", default=200, example="500"),
     Key("child_bomb", OrOff(Number(4, 1e6)), "So many processes below it, and five times what is usual.", default=100, example="400"),
@@ -231,8 +233,9 @@ _SHARED_KEYS = (
 
 WORKER = Table(
     "worker",
-    "One kept process: a container of components, a router of the bus, or a guest (any program).",
-    Key("kind", Choice("container", "guest", "router"), "What it is. A router is a container with Holdfast's own WAMP router in it.",
+    "One kept process: a container of components, a router of the bus, a worker of the job queue, or a guest (any program).",
+    Key("kind", Choice("container", "guest", "router", "jobs"), "What it is. A router is a container with Holdfast's own WAMP router in it; "
+        "`jobs` runs jobs of the queue.",
         default_words='"container" with components, otherwise "guest"', also=("type",), example='"router"'),
     Key("command", Command(), "The program of a guest and its arguments. A text is split at blanks; no shell reads it.",
         only="guest", also=("cmd", "run", "exec", "start", "exec_start", "program", "args", "script"), example='["redis-server", "--port", "6390"]'),
@@ -246,6 +249,7 @@ WORKER = Table(
         "`ws://`, `wss://` (with a path), `rs://`, `rss://`, `http://`, `https://`: what is spoken there; one port can serve several.",
         also=("sockets", "bind", "ports", "socket"), example='["tcp://127.0.0.1:8080", "unix:app.sock"]'),
     *ROUTER_KEYS,
+    *JOBS_KEYS,
     *_SHARED_KEYS,
 )  # fmt: skip
 
@@ -319,6 +323,7 @@ ROOT = Table(
     Key("component", Named(COMPONENT), "Python components by name.", also=("components", "app", "apps")),
     Key("worker", Named(WORKER), "Workers by name.", also=("workers", "program", "programs", "service", "services", "process", "processes")),
     Key("group", Named(GROUP), "Groups by name.", also=("groups",)),
+    Key("jobs", JOBS, "The job queue.", also=("queue", "broker", "celery", "sidekiq")),
     Key("realm", Named(REALM, names=FREE_NAME, names_words=FREE_NAME_WORDS), "Realms of the bus by name.", also=("realms",)),
 )  # fmt: skip
 
@@ -332,4 +337,10 @@ ROOT.elsewhere = {
     **dict.fromkeys(COMPONENT.keys, "[component.NAME]"),
     **dict.fromkeys(WORKER.keys, "[worker.NAME]"),
     **dict.fromkeys(NODE.keys, "[node]"),
+    **dict.fromkeys(JOBS.keys, "[jobs]"),
 }
+JOBS.elsewhere = {
+    **dict.fromkeys(WORKER.keys, "[worker.NAME]"),
+    **dict.fromkeys(NODE.keys, "[node]"),
+}
+NODE.elsewhere = dict.fromkeys(JOBS.keys, "[jobs]")

@@ -7,6 +7,7 @@ Pure: two plans in, a list of changes out. Whether a worker has to be restarted 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from holdfast.config.compile import with_digest
+from holdfast.config.jobs_definitions import without_password
 from holdfast.wire.jsonlite import dumps
 from holdfast.wire.plan import ADJUSTABLE
 
@@ -164,6 +165,8 @@ def _paths(was: Any, now: Any, path: str, *, hide: bool = False) -> list[str]:
                 else:
                     found += _paths(was.get(key), now.get(key), f"{path}.{key}")
         return found
+    if path == "jobs.store":
+        was, now = without_password(was or ""), without_password(now or "")
     before, after = _value(was), _value(now)
     # What differs inside of settings or of a long command is not for one line.
     return [f"{path}: {before} -> {after}" if before != after else f"{path}: differs inside"]

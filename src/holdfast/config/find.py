@@ -44,6 +44,12 @@ stop = {{ grace = "3s" }}
 # ready = {{ tcp = 6390 }}
 # heartbeat = {{ exec = ["redis-cli", "-p", "6390", "ping"], period = "2s", timeout = "10s" }}
 # env = {{ TZ = "UTC" }}
+
+# Jobs: functions that are called later, and are not lost whatever dies (docs/how-to/jobs.md):
+# [worker.mailer]
+# kind = "jobs"
+# use = ["shop.tasks"]              # modules with @job in them
+# queues = {{ critical = 6, default = 2 }}
 """
 
 _HELLO = '''\

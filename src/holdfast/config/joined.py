@@ -28,13 +28,14 @@ class Entry:
 class Config:
     """All files taken together. Unset keys are missing here; defaults come later."""
 
-    __slots__ = ("components", "defaults", "groups", "main", "node", "realms", "workers")
+    __slots__ = ("components", "defaults", "groups", "jobs", "main", "node", "realms", "workers")
 
     def __init__(self, documents: list[Document], problems: Problems) -> None:
         self.main = documents[0]
         top = Where(self.main, ())
         self.node = Entry({}, {}, top.at("node"))
         self.defaults = Entry({}, {}, top.at("defaults").at("worker"))
+        self.jobs = Entry({}, {}, top.at("jobs"))
         self.components: dict[str, Entry] = {}
         self.workers: dict[str, Entry] = {}
         self.groups: dict[str, Entry] = {}
@@ -42,13 +43,10 @@ class Config:
         for document in documents:
             where = Where(document, ())
             checked = d.ROOT.check(document.data, where, problems)
-            self.node = _joined(
-                self.node,
-                checked.get("node"),
-                document.data.get("node"),
-                where.at("node"),
-                problems,
-            )
+            for title in ("node", "jobs"):
+                given, raw = checked.get(title), document.data.get(title)
+                so_far = getattr(self, title)
+                setattr(self, title, _joined(so_far, given, raw, where.at(title), problems))
             defaults, raw = checked.get("defaults", {}), document.data.get("defaults", {})
             inner = (
                 (defaults or {}).get("worker"),

@@ -12,6 +12,7 @@ from typing import Any
 
 from holdfast.config import bus_definitions as bus
 from holdfast.config import definitions as d
+from holdfast.config import jobs_definitions as jobs
 from holdfast.config.tables import Key, Named, Table
 from holdfast.linux.files import write_atomic
 
@@ -37,12 +38,24 @@ For editors there is a [JSON Schema](holdfast.schema.json), also printed by `hol
 """
 
 
+#: Kinds of workers whose name alone would not read well.
+_KINDS = {"jobs": "jobs worker"}
 _REALM_EXAMPLE = """\
 [realm.realm1.role.anonymous]
 permissions = [
   { uri = "com.example.*", allow = ["call", "subscribe"] },
   { uri = "com.example.admin.*" },
 ]"""
+
+
+_JOBS_EXAMPLE = """\
+[jobs]
+store = "redis://:${REDIS_PASSWORD}@127.0.0.1:6379/0"
+
+[worker.mail]
+kind = "jobs"
+use = ["shop.tasks"]
+queues = { critical = 6, default = 2 }"""
 
 
 def json_schema() -> dict[str, Any]:
@@ -63,8 +76,12 @@ def json_schema() -> dict[str, Any]:
     }
     # What is written "[worker.NAME]" in TOML has to say what it runs.
     worker = schema["$defs"]["worker"]
-    worker["if"] = {"required": ["kind"], "properties": {"kind": {"const": "router"}}}
-    worker["then"] = {"not": {"required": ["command"]}}
+    worker["if"] = {"required": ["kind"], "properties": {"kind": {"enum": ["router", "jobs"]}}}
+    worker["then"] = {
+        "not": {"required": ["command"]},
+        "if": {"properties": {"kind": {"const": "jobs"}}},
+        "then": {"required": ["use"]},
+    }
     worker["else"] = {"oneOf": [{"required": ["command"]}, {"required": ["components"]}]}
     return schema
 
@@ -77,6 +94,7 @@ def reference_markdown() -> str:
     parts += _section("[worker.NAME]", d.WORKER)
     parts += _section("[component.NAME]", d.COMPONENT)
     parts += _section("[group.NAME]", d.GROUP)
+    parts += _section("[jobs]", jobs.JOBS, example=_JOBS_EXAMPLE)
     parts += _section("[realm.NAME]", bus.REALM, example=_REALM_EXAMPLE)
     parts += _section("[realm.NAME.role.ROLE]", bus.ROLE, example="")
     names = ", ".join(f"`{name}`" for name in d.DEFAULTS_WORKER.keys)
@@ -144,7 +162,7 @@ def _section(title: str, table: Table, example: str | None = None) -> Iterator[s
     yield f"## {title}\n\n{table.doc}\n"
     yield "| key | value | default | meaning |\n|---|---|---|---|"
     for key in table.keys.values():
-        only = f" Only for a {key.only}." if key.only else ""
+        only = f" Only for a {_KINDS.get(key.only, key.only)}." if key.only else ""
         value = key.kind.brief or key.kind.words
         if key.example and key.example not in value:
             value += f"; as `{key.example}`"

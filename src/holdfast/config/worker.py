@@ -18,6 +18,8 @@ from holdfast.config.problems import Problems, Where, quoted
 from holdfast.config.reading import shown_path
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from holdfast.model.plan import (
         Heartbeat,
         Limits,
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 _LEAST_CONTAINER_BYTES = 16 << 20
 #: sun_path has 108 bytes, one of them for the final NUL.
 _LONGEST_SOCKET_PATH = 107
+#: Jobs that kill their process are the queue's business: each is caught after two deaths, and no other job has to wait for that.
+_JOBS_LIMIT = 30
 #: Defaults of these keys are merged with a worker's own, key by key.
 _MERGED = ("restart", "stop", "log", "detect", "env")
 
@@ -39,7 +43,9 @@ _MERGED = ("restart", "stop", "log", "detect", "env")
 class Node:
     """What all workers share while the plan is compiled."""
 
-    __slots__ = ("claims", "defaults", "env", "machine", "passed_env", "problems")
+    __slots__ = (
+        "claims", "defaults", "env", "jobs_workers", "machine", "passed_env", "problems",
+    )  # fmt: skip
 
     def __init__(
         self, defaults: Entry, env: dict[str, str], passed_env: dict[str, str], problems: Problems
@@ -49,6 +55,7 @@ class Node:
         self.passed_env = passed_env
         self.problems = problems
         self.machine = Machine()
+        self.jobs_workers: list[str] = []  # configured ones, without their steward
         self.claims: dict[int | str, list[tuple[str, str]]] = {}  # port or path -> (host, worker)
 
 
@@ -62,10 +69,18 @@ class Job:
         self.problems = node.problems
         self.machine = node.machine
         self.is_router = entry.given.get("kind") == "router"
-        #: A router is a container, too: Holdfast's own router is the first of its components.
+        self.is_jobs = entry.given.get("kind") == "jobs"
+        #: Routers and jobs workers are containers, too: what they do is a component of Holdfast's own.
         self.is_container = self._is_container()
         self.given = self._given()
         self.base = entry.where.document.directory
+
+    @property
+    def kind(self) -> 'Literal["container", "guest", "router", "jobs"]':
+        """Return what it is, as the plan says it."""
+        if self.is_router or self.is_jobs:
+            return "router" if self.is_router else "jobs"
+        return "container" if self.is_container else "guest"
 
     @property
     def has_agent(self) -> bool:
@@ -82,24 +97,25 @@ class Job:
         entry, add = self.entry, self.problems.add
         raw = entry.raw
         has_components = "components" in raw or "components" in entry.given
-        is_container: bool = self.is_router or (
-            entry.given.get("kind", "container" if has_components else "guest") == "container"
-        )
-        sort = "router" if self.is_router else "container" if is_container else "guest"
+        sort: str = entry.given.get("kind", "container" if has_components else "guest")
+        is_container = sort != "guest"
         if entry.is_broken or ("kind" in raw and "kind" not in entry.given):
             return is_container
-        if not has_components and "command" not in raw and not self.is_router:
+        if sort in ("container", "guest") and not has_components and "command" not in raw:
             add(
                 entry.where,
                 'says neither "command" nor "components"',
                 'a program:   command = ["redis-server"]',
                 'components:  components = ["board"]',
                 'a router:    kind = "router"',
+                'jobs:        kind = "jobs", use = ["shop.tasks"]',
             )
+        if self.is_jobs:
+            self._check_jobs(entry)
         for key in d.WORKER.keys.values():
             # A value that was refused has been complained about; spare = 0 asks for nothing.
             is_foreign = key.only == ("guest" if is_container else "container") or (
-                key.only == "router" and not self.is_router
+                key.only in ("router", "jobs") and key.only != sort
             )
             if is_foreign and entry.given.get(key.name):
                 add(
@@ -109,9 +125,35 @@ class Job:
                 )
         return is_container
 
+    def _check_jobs(self, entry: Entry) -> None:
+        if "use" not in entry.raw and self.name in self.node.jobs_workers:
+            says = 'does not say where its jobs are: there is no "use"'
+            self.problems.add(entry.where, says, 'the modules with @job in them:  use = ["shop.tasks"]')  # fmt: skip
+        for key, hint in (
+            ("components", "a component lives in a worker of its own, or in a container"),
+            ("listen", "nobody connects to it; a component or a guest can listen"),
+        ):
+            if entry.given.get(key):
+                says = f'a jobs worker has no "{key}": it runs jobs'
+                self.problems.add(entry.where.at(key), says, hint, of_key=True)
+
     def _not_for(self, key: str, sort: str, *, has_both: bool) -> tuple[str, ...]:
-        if d.WORKER.keys[key].only == "router":
+        sort = "jobs worker" if sort == "jobs" else sort
+        only = d.WORKER.keys[key].only
+        if only == "router":
             return (f'a {sort} has no "{key}": only a router has', 'write kind = "router" for one')
+        if only == "jobs":
+            hint = (
+                f"it belongs into [component.NAME]; {sort}s list components by name"
+                if key == "use"
+                else 'write kind = "jobs" for one'
+            )
+            return (f'a {sort} has no "{key}": only a jobs worker has', hint)
+        if key == "command" and self.is_jobs:
+            return (
+                f'a {sort} has no "command": it runs jobs',
+                'its modules:  use = ["shop.tasks"]',
+            )
         if key == "command" and has_both and not self.is_router:
             return (
                 'a worker has either "command" or "components", not both',
@@ -129,7 +171,7 @@ class Job:
             "python": "a guest is started by its command: name the interpreter there",
             "pythonpath": 'for a program in Python:  env = { PYTHONPATH = "…" }',
         }
-        return f'a {sort} has no "{key}"', hints[key]
+        return f'a {sort} has no "{key}"', hints.get(key, "only a container has")
 
     def _given(self) -> dict[str, Any]:
         defaults = self.node.defaults.given
@@ -279,7 +321,7 @@ class Job:
 
     def restart(self) -> "RestartPolicy":
         """Return its restart policy."""
-        full = d.RESTART.filled(self.given.get("restart", {}))
+        full = d.RESTART.filled({**self._usual("restart"), **self.given.get("restart", {})})
         if full["delay"] > full["delay_max"]:
             says = f"the first delay ({full['delay']:g} s) is longer than the longest, delay_max ({full['delay_max']:g} s)"
             self.problems.add(self.where("restart"), says)
@@ -294,9 +336,24 @@ class Job:
             "healthy_s": full["healthy"],
         }
 
+    def _usual(self, key: str) -> dict[str, Any]:
+        """Return the defaults of a table that are others for this kind of worker."""
+        if not self.is_jobs:
+            return {}
+        if key == "restart":
+            return {"limit": _JOBS_LIMIT}
+        given = self.given
+        return {
+            # Jobs of one queue cost what they like, and may compute for an hour: that is what their timeout is for.
+            "slow": 0.0,
+            "pegged": 0.0,
+            "thread_bomb": max(d.DETECT.defaults["thread_bomb"], 2.0 * given["concurrency"]),
+            "task_bomb": max(d.DETECT.defaults["task_bomb"], 3.0 * given["async_concurrency"]),
+        }
+
     def detect(self) -> dict[str, float]:
         """Return the thresholds of its detectors."""
-        full = d.DETECT.filled(self.given.get("detect", {}))
+        full = d.DETECT.filled({**self._usual("detect"), **self.given.get("detect", {})})
         return {name: float(value) for name, value in full.items()}
 
     def stop(self) -> "Stop":

@@ -9,6 +9,7 @@ Leaves out carrying them out (:mod:`holdfast.cli.drills.worker`, :mod:`holdfast.
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from holdfast.core.lease import QUARANTINE
 from holdfast.model.plan import HOSTED
 from holdfast.wire import layout
 
@@ -149,6 +150,8 @@ def unused_objectives(drills: "Iterable[Drill]", objectives: "dict[str, float]")
 def reason_to_skip(kind: str, worker: "dict[str, Any]", *, enforces_memory: bool) -> str:
     """Return why this drill is not possible by this worker's plan; empty when it is."""
     restart = worker["restart"]
+    if (worker.get("jobs") or {}).get("role") == QUARANTINE:
+        return "it runs only while there are suspects"
     if kind not in HANGS and restart["policy"] == "never":
         return 'restart.policy = "never": it is not meant to come back'
     if kind in HANGS:
