@@ -9,6 +9,7 @@ States:
     waiting    its limit is reached; it is first in line when a place becomes free
     leased     in the hands of one owner
     suspect    a process died while it ran: in the quarantine lane, where jobs run alone
+    trial      a suspect in the hands of one owner, alone
     done       ran to its end
     dead       given up; kept for a person
     dropped    cancelled, or its deadline passed before it was started
@@ -24,8 +25,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
-SCHEDULED, READY, WAITING, LEASED, SUSPECTED, DONE, DIED, DROPPED = (
-    "scheduled", "ready", "waiting", "leased", "suspect", "done", "dead", "dropped",
+SCHEDULED, READY, WAITING, LEASED, SUSPECTED, TRIAL, DONE, DIED, DROPPED = (
+    "scheduled", "ready", "waiting", "leased", "suspect", "trial", "done", "dead", "dropped",
 )  # fmt: skip
 
 #: Events beside the ends of a lease.
@@ -37,13 +38,19 @@ NEXT = {
     (READY, LIMITED): WAITING,
     (WAITING, FREED): READY,
     (READY, TAKEN): LEASED,
-    (SUSPECTED, TAKEN): LEASED,
+    (SUSPECTED, TAKEN): TRIAL,
     (LEASED, ACK): DONE,
     (LEASED, RETRY): SCHEDULED,
     (LEASED, DEAD): DIED,
     (LEASED, BACK): READY,
     (LEASED, SUSPECT): SUSPECTED,
     (LEASED, DROP): DROPPED,
+    (TRIAL, ACK): DONE,
+    (TRIAL, RETRY): SCHEDULED,
+    (TRIAL, DEAD): DIED,
+    (TRIAL, BACK): SUSPECTED,
+    (TRIAL, SUSPECT): SUSPECTED,
+    (TRIAL, DROP): DROPPED,
     (READY, DROP): DROPPED,
     (SCHEDULED, DROP): DROPPED,
     (WAITING, DROP): DROPPED,
@@ -109,8 +116,12 @@ def retry_delay_s(count: int, chance: float) -> float:
 
 def backoff_delay_s(count: int, base_s: float, factor: float, max_s: float, chance: float) -> float:
     """Return the delay before retry number ``count`` for a job that chose its own: exponential, with full jitter on the upper half."""
-    # An exponent of a thousand would overflow long before the maximum is asked for.
-    most_s = min(max_s, base_s * factor ** min(count, 200)) if factor <= 10 else max_s
+    most_s = base_s
+    for _ in range(count if factor > 1 else 0):
+        most_s *= factor
+        if most_s >= max_s:
+            break  # no power of a thousand, which would overflow, on the way to a maximum
+    most_s = min(max_s, most_s)
     return most_s / 2 + most_s / 2 * chance
 
 

@@ -244,4 +244,8 @@ class Telling:
         else:
             fields["given_up"] = settle.end
         self._log.error("job failed", **fields)
-        write_text(2, "".join(format_exception(error)))
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HOUSE):
+            trace = trace.tb_next  # ours: nothing that its author could learn from
+        shown = trace or error.__traceback__
+        write_text(2, "".join(format_exception(type(error), error, shown)))

@@ -127,6 +127,7 @@ class Keeper:
         age_s, pid = self.state.house.beat_age_s("watchdog")
         timeout_s = self.state.plan["watch"]["house_timeout_s"]
         if pid and age_s <= timeout_s:
+            self.mute = (0, 0.0)
             return
         holder = locks.holder(f"{self.state.run_dir}/{layout.lock('watchdog')}")
         if holder != pid:

@@ -65,10 +65,12 @@ class Recorder:
     A slot belongs to one executor. ``buffer`` is the mapped file.
     """
 
-    __slots__ = ("_buffer", "_next", "_ring_at", "slots")
+    __slots__ = ("_buffer", "_next", "_numbers", "_ring_at", "slots")
 
     def __init__(self, buffer: "memoryview", next_entry: "Iterator[int]") -> None:
         self._buffer = buffer
+        #: One store each: what packs into the buffer clears it first, and whoever reads just then would see 0.
+        self._numbers = buffer.cast("q")
         self._next = next_entry  #: 0, 1, 2 …: `itertools.count()`, which is atomic under the GIL
         self.slots: int = _HEAD.unpack_from(buffer, 0)[3]
         self._ring_at = SLOTS_AT + self.slots * SLOT
@@ -98,7 +100,7 @@ class Recorder:
 
     def put(self, at: int, value: int) -> None:
         """Set one of the numbers of the head."""
-        _NUMBER.pack_into(self._buffer, at, value)
+        self._numbers[at >> 3] = value
 
     def get(self, at: int) -> int:
         """Return one of the numbers of the head."""
