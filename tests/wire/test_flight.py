@@ -250,7 +250,6 @@ def test_no_reader_ever_sees_half_a_token(tmp_path: Path) -> None:
     )
     seen = set()
     try:
-
         assert writer.stdout is not None
         assert writer.stdout.read(1) == b"!", "the writer has begun"
         with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
