@@ -267,7 +267,28 @@ def test_a_silent_server_holds_nobody_longer_than_the_timeout(cable: Cable) -> N
 
     assert time.monotonic() - started_s < 5 * SLOWNESS
     cable.is_silent = False
+    assert store.held(OWNER) == []
     assert store.claim(OWNER, ["default"], 1, 1) == ([], [])
+    store.close()
+
+
+def test_after_a_cut_an_owner_has_to_compare_before_it_claims(mortal: Server) -> None:
+    """The server may have forgotten what it gave: taken again without looking, a job would run twice. Others' calls may have met the cut first."""
+    store = RedisStore(mortal.url)
+    store.register(OWNER, 60)
+    store.push([job(1)])
+    mortal.kill()
+    with pytest.raises(StoreDownError):
+        store.counts()
+    mortal.start()
+    until_it_works(store.counts)
+
+    with pytest.raises(StoreDownError, match="cut since we agreed"):
+        store.claim(OWNER, ["default"], 1, 1)
+
+    assert store.held(OWNER) == []
+    leases, _ = store.claim(OWNER, ["default"], 1, 1)
+    assert len(leases) == 1
     store.close()
 
 
@@ -361,6 +382,7 @@ def test_a_failover_loses_nothing_that_was_replicated(tmp_path: Path) -> None:
 
         town.master.kill()
 
+        until_it_works(lambda: store.held(OWNER))
         leases, missing = until_it_works(lambda: store.claim(OWNER, ["default"], 10, 4, [1, 2]))
         assert (len(leases), missing) == (7, [])
         assert town.replica.do("HLEN", f"hf:lease:{OWNER}") == 8

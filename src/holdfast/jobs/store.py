@@ -76,6 +76,8 @@ if TYPE_CHECKING:
 
             Raises:
                 FencedError: The owner is not registered, or was declared dead. Nothing was done.
+                StoreDownError: Also when the store was away since the owner last asked :meth:`held`: it may have forgotten claims and ends, so
+                    the two have to be compared first.
             """
 
         def wait(self, queues: "Sequence[str]", timeout_s: float, wakeup: int = -1) -> None:

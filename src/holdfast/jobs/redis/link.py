@@ -50,7 +50,7 @@ _digests: "dict[str, bytes]" = {}
 class Link:
     """A way to a server."""
 
-    __slots__ = ("_free", "_home", "_pid", "_seeds", "address", "rtt_s")
+    __slots__ = ("_free", "_home", "_pid", "_seeds", "address", "breaks", "rtt_s")
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -60,6 +60,7 @@ class Link:
         self._seeds = list(address.hosts)
         self._pid = os.getpid()
         self.rtt_s = 0.0  #: how long the last script took, all in all
+        self.breaks = 0  #: how often a connection was found to be cut
 
     # -- asking ------------------------------------------------------------------------------------------
 
@@ -79,6 +80,7 @@ class Link:
                 replies = self._exchange(data, expected)
             except (OSError, ReplyError) as error:
                 if again and isinstance(error, CutError | ConnectionError) and turn == 0:
+                    self.breaks += 1
                     self.close()  # the other idle ones are probably cut, too
                     continue
                 self.explain(error)
@@ -93,8 +95,23 @@ class Link:
                 return self._asking(reply, commands)
         raise StoreDownError(f"{self.address.url}: its servers send us from one to the other")
 
-    def script(self, name: str, *words: "Word") -> "Any":
-        """Run one of the scripts in `lua/`; the first of ``words`` is KEYS[1]."""
+    def script(self, name: str, *words: "Word", agreed: "int | None" = None) -> "Any":
+        """Run one of the scripts in `lua/`; the first of ``words`` is KEYS[1].
+
+        Args:
+            name: Of the script.
+            words: Its arguments.
+            agreed: Run it only if no connection was cut since ``breaks`` was this.
+
+        Raises:
+            StoreDownError: One was cut; nothing was sent.
+        """
+        if agreed is not None:
+            self.give(self.take_or_explain())
+            if self.breaks != agreed:
+                raise StoreDownError(
+                    f"{self.address.url}: a connection was cut since we agreed with it"
+                )
         digest = _digests.get(name)
         if digest is None:
             digest = self._load(name)
@@ -134,9 +151,17 @@ class Link:
                 connection = self._free.pop()
                 if monotonic() - connection.used_s < _IDLE_S or not connection.is_over():
                     return connection
+                self.breaks += 1
                 connection.close()
         except IndexError:
             return self.open()
+
+    def take_or_explain(self) -> Connection:
+        """Return a connection as :meth:`take` does, with the errors of a store."""
+        try:
+            return self.take()
+        except (OSError, ReplyError) as error:
+            self.explain(error)
 
     def give(self, connection: Connection) -> None:
         """Take a connection back whose replies have all been read."""
@@ -291,6 +316,7 @@ class Link:
         url = self.address.url
         if not isinstance(error, ReplyError):
             # The others are probably cut, too; and the master may be another one by now.
+            self.breaks += 1
             self.close()
             if self.address.kind != "one":
                 self._home = None

@@ -42,6 +42,7 @@ class Looking:
                     "  put a part of it into braces, as in {holdfast}:"
                 )
         self.url = address.url
+        self._agreed = 0  #: the link's breaks when an owner last compared what it holds
         self._keys = Keys(prefix)
         self._link = Link(address)
         self._bell = Bell(self._link, self._keys)

@@ -111,7 +111,8 @@ class RedisStore(Looking):
             self._keys.queues, owner, limit, first_token, self._date(), len(queues), len(done), *queues, *done,
         ]  # fmt: skip
         words += _ends(settled)
-        reply = self._link.script("claim", *words)
+        # A server that died may have come back with less than we were told: what it gave us before lies in its queues again.
+        reply = self._link.script("claim", *words, agreed=self._agreed)
         if reply is None:
             raise FencedError(f"{owner} is not registered, or was declared dead")
         leases: list[Lease] = []
@@ -149,13 +150,15 @@ class RedisStore(Looking):
         }
 
     def held(self, owner: str) -> "list[Lease]":
-        """Return all that an owner holds."""
+        """Return all that an owner holds; from here on its claims are answered again after a connection was cut."""
+        agreed = self._link.breaks
         flat = self._link.call("HGETALL", self._keys.lease(owner), again=True)
         leases = []
         for i in range(0, len(flat), 2):
             queue, _, raw = flat[i + 1].partition(b"\n")
             leases.append(Lease(int(flat[i]), queue.decode(), raw))
         leases.sort(key=lambda lease: lease.token)
+        self._agreed = agreed
         return leases
 
     def readopt(self, owner: str, leases: "Sequence[Lease]") -> "list[int]":
