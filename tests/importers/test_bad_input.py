@@ -84,7 +84,7 @@ def refused(tmp_path: Path, name: str, text: str | bytes, kind: str | None = Non
         (
             "what.txt",
             "once upon a time",
-            "holdfast import --kind procfile|supervisord|crossbar what.txt",
+            "holdfast import --kind procfile|supervisord|crossbar|systemd|compose|pm2|circus what.txt",
         ),
     ],
 )
@@ -126,7 +126,7 @@ def refused_path(path: Path) -> list[str]:
 def test_an_unknown_kind_is_a_mistake_on_the_command_line(tmp_path: Path) -> None:
     """Exit status 2, and the kinds that there are."""
     with pytest.raises(UsageError, match="known are procfile, supervisord, crossbar"):
-        import_file(str(tmp_path / "x"), "systemd")
+        import_file(str(tmp_path / "x"), "nomad")
 
 
 def test_without_pyyaml_the_message_says_what_to_install(

@@ -31,13 +31,14 @@ REAL: list[Any] = [*FOUND] or [
 
 #: What depends on the machine that the import was made for, and not on the import.
 _OF_THE_MACHINE = re.compile(
-    r"there is no such (program|directory|user|file)|nothing to run|only root|not on the PATH"
+    r"there is no such (program|directory|user|file)|there is no program|nothing to run|only root|not on the PATH"
 )
 
 
 #: What the configurations want from whoever starts them.
 SETTINGS = {
     "HOME": "/root", "PORT": "8089", "SECRET": "hush", "DESKCONN_PORT": "8088", "DESKCONN_SOCK_DIR": "/tmp",
+    "EXTRA": "--more",
 }  # fmt: skip
 
 
@@ -121,12 +122,12 @@ def test_taking_any_setting_away_makes_a_difference(path: Path, tmp_path: Path) 
         assert outcome(target, without) != whole, leaf
 
 
-INI = [path for path in OWN if path.suffix == ".conf"]
+INI = [path for path in OWN if path.suffix in (".conf", ".ini", ".service")]
 
 
 @pytest.mark.parametrize("path", INI, ids=name_of)
 def test_taking_any_line_of_an_ini_file_away_makes_a_difference(path: Path, tmp_path: Path) -> None:
-    """The same for supervisord.conf, line by line."""
+    """The same for the formats that are lines."""
     target = tmp_path / path.name
 
     def told(lines: list[str]) -> str:
@@ -135,7 +136,7 @@ def test_taking_any_line_of_an_ini_file_away_makes_a_difference(path: Path, tmp_
             text = import_file(str(target)).toml
         except ConfigError as error:
             text = str(error)
-        return re.sub(r"(:|line )\d+", "", text)
+        return re.sub(r"(\.[a-z]+:|line )\d+", "", text)
 
     lines = path.read_text().splitlines()
     whole = told(lines)

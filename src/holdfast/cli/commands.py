@@ -34,6 +34,7 @@ GROUPS: "tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...]" = (
             ("init", "init", "write a configuration to start from"),
             ("up", "up", "start the node; on a terminal with a live table"),
             ("status", "status", "show every worker, the house and what is wrong"),
+            ("top", "top", "watch it on a terminal: who uses what, what is wrong, and keys to act"),
             ("down", "down", "stop every worker, then the node"),
         ),
     ),
@@ -44,6 +45,7 @@ GROUPS: "tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...]" = (
             ("stop", "order", "stop a worker or a component and leave it down"),
             ("restart", "order", "stop and start a worker or a component"),
             ("logs", "logs", "show what the workers wrote"),
+            ("metrics", "metrics", "print the figures of the node, or serve them to Prometheus"),
         ),
     ),
     (
@@ -61,6 +63,7 @@ GROUPS: "tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...]" = (
                 "put the changed configuration into effect; only changed workers are touched",
             ),
             ("import", "importing", "turn a Procfile, supervisord.conf, … into a configuration"),
+            ("export", "export", "turn it into systemd units, Kubernetes manifests, …"),
             ("schema", "schema", "print the JSON Schema of the configuration"),
         ),
     ),
@@ -69,6 +72,7 @@ GROUPS: "tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...]" = (
         (
             ("incidents", "incidents", "list what broke"),
             ("incident", "incident", "tell the story of one incident"),
+            ("alerts", "alerts", "list what people were told of, silence it, test the channels"),
             (
                 "explain",
                 "explain",
@@ -95,6 +99,7 @@ GROUPS: "tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...]" = (
     (
         "the program",
         (
+            ("docs", "docs", "show a page of the documentation"),
             ("completion", "completion", "print the completion script for a shell"),
             ("version", "version", "print the version"),
         ),

@@ -29,7 +29,7 @@ The options below may stand before or after the command.
 
 def page() -> str:
     """Return the whole page."""
-    parts = [_HEAD, _table(_options(_global_parser())), ""]
+    parts = [_HEAD, _table(rows(global_parser())), ""]
     for heading, entries in commands.GROUPS:
         parts += ["", f"## {heading[:1].upper()}{heading[1:]}"]
         for name, _, says in entries:
@@ -37,7 +37,8 @@ def page() -> str:
     return "\n".join(parts) + "\n"
 
 
-def _global_parser() -> argparse.ArgumentParser:
+def global_parser() -> argparse.ArgumentParser:
+    """Return a parser with the options that every command has."""
     parser = commands.Parser(prog="holdfast", add_help=False)
     commands.add_global(parser)
     return parser
@@ -45,12 +46,12 @@ def _global_parser() -> argparse.ArgumentParser:
 
 def _section(name: str, says: str) -> "list[str]":
     parser = commands.parser_for(name)
-    everywhere = {spelling for spelling, _ in _options(_global_parser())} | {"`-h`, `--help`"}
-    own = [row for row in _options(parser) if row[0] not in everywhere]
+    everywhere = {spelling for spelling, _ in rows(global_parser())} | {"`-h`, `--help`"}
+    own = [row for row in rows(parser) if row[0] not in everywhere]
     lines = [
         f"### holdfast {name}",
         "",
-        f"    {_usage(name, parser)}",
+        f"    {usage(name, parser)}",
         "",
         f"{says[:1].upper()}{says[1:]}.",
     ]
@@ -61,9 +62,7 @@ def _section(name: str, says: str) -> "list[str]":
     for verb, says_verb, of_verb in commands.verbs(parser):
         lines += [
             "",
-            *_verb_section(
-                f"{name} {verb}", says_verb, of_verb, {row[0] for row in _options(parser)}
-            ),
+            *_verb_section(f"{name} {verb}", says_verb, of_verb, {row[0] for row in rows(parser)}),
         ]
     return lines
 
@@ -71,15 +70,16 @@ def _section(name: str, says: str) -> "list[str]":
 def _verb_section(
     name: str, says: str, parser: argparse.ArgumentParser, everywhere: "set[str]"
 ) -> "list[str]":
-    own = [row for row in _options(parser) if row[0] not in everywhere]
-    words = _usage(name, parser, hidden={"store", "prefix"})
+    own = [row for row in rows(parser) if row[0] not in everywhere]
+    words = usage(name, parser, hidden={"store", "prefix"})
     lines = [f"#### holdfast {name}", "", f"    {words}", "", f"{says[:1].upper()}{says[1:]}."]
     return [*lines, "", _table(own)] if own else lines
 
 
-def _usage(name: str, parser: argparse.ArgumentParser, hidden: "Collection[str]" = ()) -> str:
+def usage(name: str, parser: argparse.ArgumentParser, hidden: "Collection[str]" = ()) -> str:
+    """Return the line that shows what may follow a command; ``hidden`` are names of more arguments to leave out."""
     words = [f"holdfast {name}"]
-    mine = {*hidden} | {action.dest for action in _global_parser()._actions}  # noqa: SLF001 -- no public list
+    mine = {*hidden} | {action.dest for action in global_parser()._actions}  # noqa: SLF001 -- no public list
     for action in parser._actions:  # noqa: SLF001 -- no public list
         if action.dest in mine or action.dest == "help":
             continue
@@ -90,9 +90,9 @@ def _usage(name: str, parser: argparse.ArgumentParser, hidden: "Collection[str]"
     return " ".join(words)
 
 
-def _options(parser: argparse.ArgumentParser) -> "list[tuple[str, str]]":
+def rows(parser: argparse.ArgumentParser) -> "list[tuple[str, str]]":
     """Return spelling and meaning of everything a parser takes."""
-    rows = []
+    found = []
     for action in parser._actions:  # noqa: SLF001 -- no public list
         if action.help == argparse.SUPPRESS:
             continue
@@ -102,8 +102,8 @@ def _options(parser: argparse.ArgumentParser) -> "list[tuple[str, str]]":
             says = "what to do, see below"
         elif action.choices and not action.metavar:
             says = says or "one of these"
-        rows.append((f"`{spelling}`", says))
-    return rows
+        found.append((f"`{spelling}`", says))
+    return found
 
 
 def _spelled(action: argparse.Action, between: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
+from holdfast.config import alerts
 from holdfast.config import definitions as d
 from holdfast.config.bus import Bus
 from holdfast.config.jobs import STEWARD, JobQueue
@@ -73,10 +74,13 @@ class _Compiler:
         self.bus = Bus(config, self.problems, self.state_dir)
         self.jobs = JobQueue(config, self.problems, self.state_dir, self.node.machine)
         self.node.jobs_workers = self.jobs.families
+        self.alerts = alerts.Alerts(config, self.problems)
         order = self._start_order()
         workers = [one for name in order for one in self._workers(name, config.workers[name])]
         if self.jobs.families:
             workers.insert(0, self._steward())
+        if self.alerts.is_used:
+            workers.append(self._alerts())
         if not config.workers and not self.problems:
             self.problems.add_whole(
                 config.main.file,
@@ -294,11 +298,18 @@ class _Compiler:
         return self.jobs.expand(plan, job) if job.is_jobs else [plan]
 
     def _steward(self) -> "WorkerPlan":
+        return self.jobs.steward(self._own(STEWARD, self.jobs.steward_entry()))
+
+    def _alerts(self) -> "WorkerPlan":
+        return self.alerts.worker(self._own(alerts.WORKER, self.alerts.entry()))
+
+    def _own(self, name: str, entry: Entry) -> "WorkerPlan":
+        """Return the plan of a worker that is Holdfast's own."""
         # Of what all workers have by default only the log is meant for it.
         given = {key: self.config.defaults.given[key] for key in ("log",) if key in self.config.defaults.given}  # fmt: skip
         defaults = Entry(given, given, self.config.defaults.where)
         node = Node(defaults, {}, self.node.passed_env, self.problems)
-        return self.jobs.steward(self._worker(Job(STEWARD, self.jobs.steward_entry(), node)))
+        return self._worker(Job(name, entry, node))
 
     def _worker(self, job: Job) -> "WorkerPlan":
         name, entry, given = job.name, job.entry, job.given

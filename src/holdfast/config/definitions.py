@@ -5,6 +5,7 @@ from here. A key that is missing here does not exist; a default stands nowhere e
 written as a person would write it, and parsed by the same code.
 """
 
+from holdfast.config.alerts_definitions import ALERTS
 from holdfast.config.bus_definitions import (
     COMPONENT_KEYS,
     FREE_NAME,
@@ -324,6 +325,7 @@ ROOT = Table(
     Key("worker", Named(WORKER), "Workers by name.", also=("workers", "program", "programs", "service", "services", "process", "processes")),
     Key("group", Named(GROUP), "Groups by name.", also=("groups",)),
     Key("jobs", JOBS, "The job queue.", also=("queue", "broker", "celery", "sidekiq")),
+    Key("alerts", ALERTS, "How people are told of what needs them.", also=("alert", "alerting", "notify", "notifications")),
     Key("realm", Named(REALM, names=FREE_NAME, names_words=FREE_NAME_WORDS), "Realms of the bus by name.", also=("realms",)),
 )  # fmt: skip
 

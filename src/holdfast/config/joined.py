@@ -28,7 +28,17 @@ class Entry:
 class Config:
     """All files taken together. Unset keys are missing here; defaults come later."""
 
-    __slots__ = ("components", "defaults", "groups", "jobs", "main", "node", "realms", "workers")
+    __slots__ = (
+        "alerts",
+        "components",
+        "defaults",
+        "groups",
+        "jobs",
+        "main",
+        "node",
+        "realms",
+        "workers",
+    )
 
     def __init__(self, documents: list[Document], problems: Problems) -> None:
         self.main = documents[0]
@@ -36,6 +46,7 @@ class Config:
         self.node = Entry({}, {}, top.at("node"))
         self.defaults = Entry({}, {}, top.at("defaults").at("worker"))
         self.jobs = Entry({}, {}, top.at("jobs"))
+        self.alerts = Entry({}, {}, top.at("alerts"))
         self.components: dict[str, Entry] = {}
         self.workers: dict[str, Entry] = {}
         self.groups: dict[str, Entry] = {}
@@ -43,7 +54,7 @@ class Config:
         for document in documents:
             where = Where(document, ())
             checked = d.ROOT.check(document.data, where, problems)
-            for title in ("node", "jobs"):
+            for title in ("node", "jobs", "alerts"):
                 given, raw = checked.get(title), document.data.get(title)
                 so_far = getattr(self, title)
                 setattr(self, title, _joined(so_far, given, raw, where.at(title), problems))

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from holdfast.config import alerts_definitions as alerts
 from holdfast.config import bus_definitions as bus
 from holdfast.config import definitions as d
 from holdfast.config import jobs_definitions as jobs
@@ -58,6 +59,25 @@ use = ["shop.tasks"]
 queues = { critical = 6, default = 2 }"""
 
 
+_ALERTS_EXAMPLE = """\
+[alerts.channel.oncall]
+type = "pagerduty"
+routing_key_env = "PAGERDUTY_KEY"
+
+[alerts.channel.team]
+type = "email"
+host = "mail.example.com"
+from = "holdfast@example.com"
+to = ["team@example.com"]
+
+[[alerts.route]]
+least = "critical"
+to = ["oncall", "team"]
+
+[[alerts.route]]
+to = ["team"]"""
+
+
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a configuration file."""
     schema: dict[str, Any] = {
@@ -95,6 +115,7 @@ def reference_markdown() -> str:
     parts += _section("[component.NAME]", d.COMPONENT)
     parts += _section("[group.NAME]", d.GROUP)
     parts += _section("[jobs]", jobs.JOBS, example=_JOBS_EXAMPLE)
+    parts += _section("[alerts]", alerts.ALERTS, example=_ALERTS_EXAMPLE)
     parts += _section("[realm.NAME]", bus.REALM, example=_REALM_EXAMPLE)
     parts += _section("[realm.NAME.role.ROLE]", bus.ROLE, example="")
     names = ", ".join(f"`{name}`" for name in d.DEFAULTS_WORKER.keys)
@@ -114,6 +135,7 @@ def reference_markdown() -> str:
         example='listen = [{ address = "tcp://127.0.0.1:8080", name = "web" }]',
     )
     parts += _bus_sections()
+    parts += _alert_sections()
     return "\n".join(parts)
 
 
@@ -144,6 +166,15 @@ def _bus_sections() -> list[str]:
     parts.append(f"# Services at a path\n\n`[worker.NAME.transport.paths.PATH]`: {bus.PATH.doc}\n")
     for table in bus.PATH_KINDS.values():
         parts += _section(table.title, table, example="")
+    return parts
+
+
+def _alert_sections() -> list[str]:
+    parts = ["# Tables of alerts\n"]
+    for name, table in alerts.CHANNELS.items():
+        parts += _section(f'[alerts.channel.NAME], type = "{name}"', table, example="")
+    parts += _section("[[alerts.route]]", alerts.ROUTE, example="")
+    parts += _section("[alerts.dead_man]", alerts.DEAD_MAN, example="")
     return parts
 
 

@@ -137,7 +137,13 @@ class Environment(Kind):
     brief = "table of variables"
     words = 'a table of variables, as { TZ = "UTC", WORKERS = 4 }'
     takes: tuple[type, ...] = (dict,)
-    _OURS = ("HOLDFAST_", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET")
+    _OURS: tuple[str, ...] = (
+        "HOLDFAST_",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "LISTEN_FDNAMES",
+        "NOTIFY_SOCKET",
+    )
 
     def check(self, value: object, where: Where, problems: Problems) -> Any:
         """Return name -> text."""
@@ -523,28 +529,34 @@ class Named(Kind):
 
 
 class OneOf(Kind):
-    """A table whose key ``kind`` says which others it has."""
+    """A table with a key, ``kind`` or another one (``by``), that says which others it has."""
 
     is_scalar = False
 
     takes: tuple[type, ...] = (dict,)
 
-    def __init__(self, title: str, doc: str, tables: "dict[str, Table]") -> None:
+    def __init__(
+        self, title: str, doc: str, tables: "dict[str, Table]", *, by: str = "kind"
+    ) -> None:
         self.title = title
         self.doc = doc
         self.tables = tables
-        self.keys = {"kind": next(iter(tables.values())).keys["kind"]}
-        self.words = "a table with a kind"
+        self.by = by
+        self.keys = {by: next(iter(tables.values())).keys[by]}
+        self.words = f"a table with a {by}"
 
     def check(self, value: object, where: Where, problems: Problems) -> Any:
         """Return what the table of this kind makes of it; BAD when the kind is not known."""
         if not isinstance(value, dict):
-            problems.add(where, f"{shown(value)} is not a table", 'as { kind = "static", … }')
+            hint = f'as {{ {self.by} = "{next(iter(self.tables))}", … }}'
+            problems.add(where, f"{shown(value)} is not a table", hint)
             return BAD
-        kind = value.get("kind")
-        if "kind" not in value:
+        kind = value.get(self.by)
+        if self.by not in value:
             problems.add(
-                where, 'there is no "kind" here', listed("one of:", [f'"{k}"' for k in self.tables])
+                where,
+                f'there is no "{self.by}" here',
+                listed("one of:", [f'"{k}"' for k in self.tables]),
             )
             return BAD
         if isinstance(kind, Lost):
@@ -553,7 +565,7 @@ class OneOf(Kind):
             guess = problems.similar(kind, list(self.tables)) if isinstance(kind, str) else ""
             hints = [guess] if guess else []
             hints.append(listed("one of:", [f'"{k}"' for k in self.tables]))
-            problems.add(where.at("kind"), f"there is no kind {shown(kind)}", *hints)
+            problems.add(where.at(self.by), f"there is no {self.by} {shown(kind)}", *hints)
             return BAD
         return self.tables[kind].check(value, where, problems)
 

@@ -1,4 +1,4 @@
-"""How does somebody who runs supervisord, foreman or Crossbar.io today get a holdfast.toml?
+"""How does somebody who runs supervisord, systemd units, Compose, pm2, circus or Crossbar.io today get a holdfast.toml?
 
 :func:`import_file` reads a file of theirs and writes ours, with a note for each setting that has no
 counterpart. What each format means is in the module named after it; the promise that nothing is dropped in
@@ -7,9 +7,10 @@ silence is kept by :mod:`holdfast.config.importers.ledger`.
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from holdfast.config.importers import crossbar, procfile, supervisord
+from holdfast.config.importers import circus, compose, crossbar, pm2, procfile, supervisord, systemd
 from holdfast.config.importers.draft import Draft
 from holdfast.config.importers.ini import read_text
 from holdfast.config.importers.ledger import Ledger, Setting
@@ -17,15 +18,30 @@ from holdfast.config.importers.tree import Node, read_json, read_yaml
 from holdfast.model.errors import ConfigError, UsageError
 
 #: What can be imported; also the values of ``kind``.
-KINDS = ("procfile", "supervisord", "crossbar")
+KINDS = ("procfile", "supervisord", "crossbar", "systemd", "compose", "pm2", "circus")
 
 _ALIASES = {
     "foreman": "procfile",
     "honcho": "procfile",
     "supervisor": "supervisord",
     "supervisord.conf": "supervisord",
+    "docker-compose": "compose",
+    "circusd": "circus",
 }
 _YAML = (".yaml", ".yml")
+
+#: Readers of formats that are lines, and of those that are a tree.
+_LINES = {
+    "procfile": procfile.read,
+    "supervisord": supervisord.read,
+    "systemd": systemd.read,
+    "circus": circus.read,
+}
+_TREES: dict[str, Callable[[Node, str, Ledger], Draft]] = {
+    "crossbar": crossbar.read,
+    "compose": compose.read,
+    "pm2": pm2.read,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +57,7 @@ class Imported:
 
 
 def import_file(path: str, kind: str | None = None) -> Imported:
-    """Turn a Procfile, a supervisord.conf or a Crossbar.io node configuration into a holdfast.toml.
+    """Turn a file of another supervisor into a holdfast.toml.
 
     Args:
         path: The file.
@@ -63,12 +79,12 @@ def import_file(path: str, kind: str | None = None) -> Imported:
         raise ConfigError([f"{file}:1 the file is empty"])
     kind = kind or guess(file, text)
     ledger = Ledger()
-    if kind == "procfile":
-        draft = procfile.read(text, file, path, ledger)
-    elif kind == "supervisord":
-        draft = supervisord.read(text, file, path, ledger)
+    if kind in _LINES:
+        draft = _LINES[kind](text, file, path, ledger)
     else:
-        draft = crossbar.read(_tree(text, file, ledger), file, ledger)
+        if kind == "pm2" and not file.lower().endswith((".json", *_YAML)):
+            text = pm2.as_json(text, file)
+        draft = _TREES[kind](_tree(text, file, ledger), file, ledger)
     notes = ledger.close()
     return Imported(draft.write(notes), notes, kind, ledger.settings)
 
@@ -106,12 +122,22 @@ def guess(file: str, text: str) -> str:
     name = file.lower()
     if name.startswith("procfile") or name.endswith(".procfile"):
         return "procfile"
+    if name.endswith(".service"):
+        return "systemd"
+    if name.endswith((".js", ".cjs", ".mjs")):
+        return "pm2"
     if name.endswith((".json", *_YAML)):
-        return "crossbar"
+        return _guess_tree(text)
     if re.search(r"^\[(program:|supervisord\]|fcgi-program:|include\]|group:)", text, re.MULTILINE):
         return "supervisord"
+    if re.search(r"^\[(watcher:|circus\]|socket:)", text, re.MULTILINE):
+        return "circus"
+    if re.search(r"^\[(Unit|Service)\]", text, re.MULTILINE):
+        return "systemd"
     if text.lstrip().startswith("{"):
-        return "crossbar"
+        return _guess_tree(text)
+    if re.search(r"^services:\s*(#.*)?$", text, re.MULTILINE):
+        return "compose"
     lines = [
         line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
     ]
@@ -120,7 +146,20 @@ def guess(file: str, text: str) -> str:
     if lines and all(re.match(r"[A-Za-z0-9_-]+\s*:\s*\S", line) for line in lines):
         return "procfile"
     says = (
-        f"{file}:1 this looks neither like a Procfile nor a supervisord.conf nor a Crossbar.io node configuration\n"
+        f"{file}:1 this looks like nothing that can be imported\n"
         f"  say which it is: holdfast import --kind {'|'.join(KINDS)} {file}"
     )
     raise ConfigError([says])
+
+
+def _guess_tree(text: str) -> str:
+    """Tell the kinds that are JSON or YAML by their outermost keys."""
+    if re.search(
+        r"""^(["']?services["']?\s*:|\s*[{,]?\s*["']services["']\s*:)""", text, re.MULTILINE
+    ):
+        return "compose"
+    if re.search(r"""["']?\bapps["']?\s*:""", text) and not re.search(
+        r"""["']?\bworkers["']?\s*:""", text
+    ):
+        return "pm2"
+    return "crossbar"

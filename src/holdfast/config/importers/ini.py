@@ -84,8 +84,12 @@ def read_text(path: str, file: str) -> str:
     return text
 
 
-def read(text: str, file: str, path: str, ledger: Ledger) -> dict[str, Section]:
+def read(
+    text: str, file: str, path: str, ledger: Ledger, *, keep_case: bool = False
+) -> dict[str, Section]:
     """Return the sections of the file and of all that it includes, in order.
+
+    Keys are in small letters, as supervisor has them, unless ``keep_case``.
 
     Raises:
         ConfigError: Lines that are no option, no section and no comment; files that cannot be included.
@@ -93,7 +97,7 @@ def read(text: str, file: str, path: str, ledger: Ledger) -> dict[str, Section]:
     sections: dict[str, Section] = {}
     problems: list[str] = []
     here = os.path.dirname(os.path.abspath(path))
-    _parse(text, file, here, ledger, sections, problems)
+    _parse(text, file, here, ledger, sections, problems, keep_case=keep_case)
     include = sections.get("include")
     if include and "files" in include.options:
         option = include.options.pop("files")
@@ -183,6 +187,8 @@ def _parse(
     ledger: Ledger,
     sections: dict[str, Section],
     problems: list[str],
+    *,
+    keep_case: bool = False,
 ) -> None:
     section: Section | None = None
     option: Option | None = None
@@ -210,13 +216,22 @@ def _parse(
         elif section is None:
             problems.append(f"{file}:{number} {match['key']} stands before the first [section]")
         else:
-            option = _enter(section, match, file, number, here, ledger)
+            key = match["key"].strip()
+            option = _enter(
+                section, key if keep_case else key.lower(), match, file, number, here, ledger
+            )
 
 
 def _enter(
-    section: Section, match: re.Match[str], file: str, number: int, here: str, ledger: Ledger
+    section: Section,
+    key: str,
+    match: re.Match[str],
+    file: str,
+    number: int,
+    here: str,
+    ledger: Ledger,
 ) -> Option:
-    key, raw = match["key"].strip().lower(), _uncomment(match["value"])
+    raw = _uncomment(match["value"])
     setting = ledger.enter(file, number, f"{section.name}.{key}", raw)
     old = section.options.get(key)
     if old:

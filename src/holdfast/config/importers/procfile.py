@@ -42,7 +42,7 @@ def read(text: str, file: str, path: str, ledger: Ledger) -> Draft:
         if worker_name != name:
             worker.say(f"called {name} there")
         worker.put("kind", "guest")
-        worker.put("command", _argv(command))
+        worker.put("command", argv_of(command))
         if name == "release":
             worker.put(
                 "autostart", False, f"start it before each deployment: holdfast start {worker_name}"
@@ -86,7 +86,7 @@ def _entries(text: str, file: str, ledger: Ledger) -> list[tuple[str, int, str]]
     return [(name, line, command) for name, (line, command) in found.items()]
 
 
-def _argv(command: str) -> list[str]:
+def argv_of(command: str) -> list[str]:
     """A list where the words are plain; else a shell, which `exec` takes out of the way where it can."""
     if not _SHELL.search(command):
         try:
