@@ -213,7 +213,8 @@ class Fleet(RuleBasedStateMachine):
     def effect(self, data: st.DataObject) -> None:
         """The job does what it is for; nobody has written that down yet."""
         owner = data.draw(st.sampled_from(self.owners))
-        for token in [t for t in owner.slots if t not in owner.effect][:1]:
+        running = [t for t in owner.slots if t not in owner.effect and t not in owner.ring]
+        for token in running[:1]:
             owner.effect.add(token)
             owner.slots[token].effects += 1
 

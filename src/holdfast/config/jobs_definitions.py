@@ -135,7 +135,9 @@ class Weights(Kind):
             except Wrong as wrong:
                 if isinstance(inner, dict):
                     inner_name = next(iter(inner), "name")
-                    hint = f'a name with a dot stands in quotes:  "{name}.{inner_name}" = 2'
+                    hint = (
+                        f"a name with a dot stands in quotes:  {shown(f'{name}.{inner_name}')} = 2"
+                    )
                     problems.add(at, f"{shown(inner)} is not a weight", hint)
                 else:
                     problems.add(at, wrong.says, *wrong.hints)
