@@ -190,6 +190,10 @@ class Drill:
         back_s = await self.back(worker, killed, began_s)
         # Go on for a moment: a component that is taken along falls later.
         await asyncio.sleep(0.3)
+        # A busy machine may not have moved a single mouse in that time.
+        until_s = time.monotonic() + 5.0 * SLOWNESS
+        while sum(u.seen for u in self.users) == seen and time.monotonic() < until_s:
+            await asyncio.sleep(0.02)
         failed, slowest_s = [], 0.0
         for name, task in zip(others, watching, strict=False):
             task.cancel()
