@@ -192,7 +192,7 @@ class Drill:
         await asyncio.sleep(0.3)
         # A busy machine may not have moved a single mouse in that time.
         until_s = time.monotonic() + 5.0 * SLOWNESS
-        while sum(u.seen for u in self.users) == seen and time.monotonic() < until_s:
+        while sum(u.seen for u in self.users) == seen and time.monotonic() < until_s:  # noqa: ASYNC110 -- nobody sets an event
             await asyncio.sleep(0.02)
         failed, slowest_s = [], 0.0
         for name, task in zip(others, watching, strict=False):

@@ -128,7 +128,7 @@ def test_one_that_hangs_is_replaced(node: Node, role: str) -> None:
     assert node.wait_state("w", "running")["pid"] == before
 
 
-@pytest.mark.parametrize("role", ["keeper", "watchdog", "logger"])
+@pytest.mark.parametrize("role", ["keeper", "watchdog"])
 def test_one_that_hangs_before_its_first_beat_is_replaced(node: Node, role: str) -> None:
     """It has its lock and is stopped right there: from outside, its place among the beats is empty."""
     node.add("w", SLEEP)
