@@ -8,7 +8,7 @@ import sys
 import time
 
 from holdfast.cli import diff, output, place, waiting
-from holdfast.cli.commands import say
+from holdfast.cli.commands import add_file, say
 from holdfast.cli.words import parse_span, span
 from holdfast.linux import files, talk
 from holdfast.model.errors import NodeError, UsageError
@@ -29,12 +29,7 @@ NEW_PLAN = "plan.new.json"
 
 def add_arguments(parser: "ArgumentParser") -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "file",
-        nargs="?",
-        metavar="CONFIG",
-        help="the file (default: the nearest holdfast.toml or .crossbar/config.json)",
-    )
+    add_file(parser)
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
     parser.add_argument(
         "--timeout",

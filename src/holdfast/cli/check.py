@@ -3,7 +3,7 @@
 import os
 
 from holdfast.cli import output, place
-from holdfast.cli.commands import say
+from holdfast.cli.commands import add_file, say
 from holdfast.cli.words import count
 from holdfast.config.load import load
 from holdfast.model.errors import ConfigError, UsageError
@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: "ArgumentParser") -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "file",
-        nargs="?",
-        metavar="CONFIG",
-        help="the file (default: the nearest holdfast.toml or .crossbar/config.json)",
-    )
+    add_file(parser)
 
 
 def run(args: "Namespace") -> int:

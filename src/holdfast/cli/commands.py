@@ -172,6 +172,16 @@ def parser_for(command: str) -> Parser:
     return parser
 
 
+def add_file(parser: argparse.ArgumentParser) -> None:
+    """Declare the configuration file that a command is about."""
+    parser.add_argument(
+        "file",
+        nargs="?",
+        metavar="CONFIG",
+        help="the file (default: the nearest holdfast.toml or .crossbar/config.json)",
+    )
+
+
 def add_global(parser: argparse.ArgumentParser) -> None:
     """Declare the options that every command has."""
     group = parser.add_argument_group("which node, and how to print")

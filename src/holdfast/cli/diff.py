@@ -1,6 +1,7 @@
 """`holdfast diff`: what would `apply` change in the running node?"""
 
 from holdfast.cli import check, output, place
+from holdfast.cli.commands import add_file
 from holdfast.config.diff import diff_plans, explain, keep_environment
 from holdfast.core import parts
 
@@ -14,12 +15,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: "ArgumentParser") -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "file",
-        nargs="?",
-        metavar="CONFIG",
-        help="the file (default: the nearest holdfast.toml or .crossbar/config.json)",
-    )
+    add_file(parser)
 
 
 def run(args: "Namespace") -> int:

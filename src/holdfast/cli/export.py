@@ -7,7 +7,7 @@ import os
 import sys
 
 from holdfast.cli import check, output
-from holdfast.cli.commands import say
+from holdfast.cli.commands import add_file, say
 from holdfast.cli.words import count
 from holdfast.config.exporters import TARGETS, export
 from holdfast.config.exporters.sheet import Node
@@ -23,12 +23,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: "ArgumentParser") -> None:
     """Declare the arguments."""
     parser.add_argument("target", choices=TARGETS, help="what shall run it")
-    parser.add_argument(
-        "file",
-        nargs="?",
-        metavar="CONFIG",
-        help="the file (default: the nearest holdfast.toml or .crossbar/config.json)",
-    )
+    add_file(parser)
     parser.add_argument(
         "--each", action="store_true",
         help="a unit or container for each worker, without Holdfast (default: one for the node)",

@@ -14,7 +14,7 @@ import sys
 import time
 
 from holdfast.cli import check, down, events, output, place, snapshot, table, terminal, waiting
-from holdfast.cli.commands import say
+from holdfast.cli.commands import add_file, say
 from holdfast.cli.words import count, parse_span, span
 from holdfast.linux import launch, talk
 from holdfast.model.errors import AlreadyRunning, NodeError
@@ -37,12 +37,7 @@ EVENT_LINES = 6
 
 def add_arguments(parser: "ArgumentParser") -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "file",
-        nargs="?",
-        metavar="CONFIG",
-        help="the file (default: the nearest holdfast.toml or .crossbar/config.json)",
-    )
+    add_file(parser)
     parser.add_argument(
         "-d",
         "--detach",

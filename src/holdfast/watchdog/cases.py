@@ -69,11 +69,7 @@ class Cases:
     def load(self) -> None:
         """Take up the flags that an earlier watchdog left."""
         directory = f"{self._run_dir}/{layout.FLAGS}"
-        try:
-            names = os.listdir(directory)
-        except OSError:
-            return
-        for name in names:
+        for name in _flags_in(directory):
             path = f"{directory}/{name}"
             if self._is_workers_own(name):
                 continue
@@ -99,11 +95,7 @@ class Cases:
     def forget_strangers(self) -> None:
         """Remove the own flags of workers that are gone from the plan; theirs of ours are released."""
         directory = f"{self._run_dir}/{layout.FLAGS}"
-        try:
-            names = os.listdir(directory)
-        except OSError:
-            return
-        for name in names:
+        for name in _flags_in(directory):
             if _own_worker(name) and not self._is_workers_own(name):
                 _remove(f"{directory}/{name}")
 
@@ -368,6 +360,13 @@ def _changed_before(path: str, unix_s: float) -> bool:
         return os.stat(path).st_mtime <= unix_s
     except OSError:
         return False  # there is none
+
+
+def _flags_in(directory: str) -> "list[str]":
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
 
 
 def _remove(path: str) -> None:

@@ -100,6 +100,12 @@ class Vitals:
             self.inner.effort = inner.effort
             self.inner.effort.restart()
 
+    def remembered(self) -> "Inner":
+        """Return what is remembered beyond a few numbers; from now on there is such a thing."""
+        if self.inner is None:
+            self.inner = Inner()
+        return self.inner
+
     def say(self, flag: str, sign: "Sign | None") -> None:
         """Set what is believed about one flag."""
         if sign is not None:
@@ -139,9 +145,7 @@ class Feeler:
             )  # fmt: skip
             vitals.say("thread_bomb", sign)
         if beat is not None:
-            if vitals.inner is None:
-                vitals.inner = Inner()
-            self._inside(ward, vitals, vitals.inner, reading, beat, age_s, now_s)
+            self._inside(ward, vitals, vitals.remembered(), reading, beat, age_s, now_s)
         elif now_s - vitals.cpu_s >= _PACE_S:
             self._pace(vitals, reading.cpu_ns, 0, now_s)
         if ward.care is not None:
@@ -272,9 +276,7 @@ class Feeler:
         vitals.files = open_files(ward.pid)
         if vitals.files < 0:
             return
-        inner = vitals.inner
-        if inner is None:
-            inner = vitals.inner = Inner()
+        inner = vitals.remembered()
         if inner.files is None:
             inner.files = Descriptors()
         limits = ward.spec.detect
@@ -289,9 +291,7 @@ class Feeler:
         vitals = ward.vitals
         if vitals is None or vitals.start != ward.n:
             return
-        inner = vitals.inner
-        if inner is None:
-            inner = vitals.inner = Inner()
+        inner = vitals.remembered()
         if inner.log is None:
             inner.log = Chatter()
         limits = ward.spec.detect
@@ -308,11 +308,9 @@ class Feeler:
         if vitals is None or vitals.start != ward.n or not limit:
             return
         vitals.children = number
-        inner = vitals.inner
-        if inner is None:
-            if number < limit / 5:
-                return  # nothing worth remembering
-            inner = vitals.inner = Inner()
+        if vitals.inner is None and number < limit / 5:
+            return  # nothing worth remembering
+        inner = vitals.remembered()
         if inner.children is None:
             inner.children = Swarm(
                 usual=0.0

@@ -8,7 +8,6 @@ import re
 import shlex
 
 from holdfast.config.importers.draft import Draft, Table, is_ours
-from holdfast.config.importers.procfile import argv_of
 
 #: Ten years: the longest time that a holdfast.toml takes.
 LONGEST_S = 3650 * 86400.0
@@ -43,11 +42,6 @@ class Guest:
             if keys:
                 self.table.put(part, keys)
         return ours
-
-
-def words(command: str) -> list[str]:
-    """Return a command line that a shell would read, with a shell where it needs one."""
-    return argv_of(command)
 
 
 def split(command: str) -> list[str]:

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable
 from typing import TypeVar
 
-from holdfast.config.importers import ini
+from holdfast.config.importers import guest, ini
 from holdfast.config.importers.draft import Draft, Table, is_ours
 from holdfast.config.importers.ini import Option, Section
 from holdfast.config.importers.ledger import Ledger
@@ -456,13 +456,7 @@ def environment_of(text: str) -> dict[str, str]:
 
 
 def _words(text: str) -> list[str]:
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        says = f"{str(error).lower()}; quotes have to be closed"
-        raise ValueError(says) from None
-    if not words:
-        raise ValueError("the command is empty")
+    words = guest.split(text)
     return [os.path.expanduser(words[0]), *words[1:]]
 
 
