@@ -161,7 +161,7 @@ def test_a_rawsocket_router_without_messagepack_gets_json() -> None:
         async with to(router.rs):
             assert router.last.codec.name == "json"
         with pytest.raises(CannotConnect, match="serializer"):
-            await to(router.rs, serializers="cbor", open_s=0.05 * SLOWNESS).open()
+            await to(router.rs, serializers="cbor", open_s=0.5 * SLOWNESS).open()
 
     play(story)
 

@@ -25,7 +25,7 @@ from holdfast.wire import journal, layout, message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
 _CHILDREN = ("keeper", "watchdog", "logger")
 _EXITS_MAX_BYTES = 256 * 1024
@@ -196,6 +196,8 @@ class Anchor:
                 setsigdef=(signal.SIGPIPE,),
             )
         except OSError as error:
+            if launch.is_removed(self.run_dir):
+                self._vanish()
             self.house.say(f"cannot start the {role}: {error.strerror}")
             self._retry_later(child)
             return
@@ -203,6 +205,15 @@ class Anchor:
             for descriptor in wanted.values():
                 os.set_inheritable(descriptor, False)
         child.pid, child.is_ours, child.started_s = pid, True, time.monotonic()
+
+    def _vanish(self) -> "NoReturn":
+        """End at once with all that is left of a node whose run directory was removed."""
+        for child in self.children.values():
+            if child.pid:
+                pidfd.kill_quietly(child.pid)
+        for pid, _ in procfs.marked("HOLDFAST_NODE", os.path.basename(self.run_dir)):
+            pidfd.kill_quietly(pid)
+        os._exit(1)
 
     def _retry_later(self, child: _Child, longest_s: float = 1.0) -> None:
         child.pid = 0

@@ -36,6 +36,11 @@ def command(role: str, run_dir: str, *more: str) -> "list[str]":
     return [sys.executable, "-I", "-S", f"{_ROOM}/{role}/__main__.py", run_dir, *more]
 
 
+def is_removed(run_dir: str) -> bool:
+    """Whether somebody removed the run directory: the plan is written before a house starts, and replaced in one step."""
+    return not os.path.exists(f"{run_dir}/{layout.PLAN}")
+
+
 def environment() -> "dict[str, str]":
     """Return the environment of a house process; the workers' own is in the plan."""
     return {**os.environ, **_MEMORY}

@@ -1,9 +1,7 @@
 """Watch the anchor, and bring it back: what keeper, watchdog and logger each do for it."""
 
-import os
-
 from holdfast.linux import locks, pidfd
-from holdfast.linux.launch import is_revived, reap_revived, revive_anchor
+from holdfast.linux.launch import is_removed, is_revived, reap_revived, revive_anchor
 from holdfast.wire import layout
 
 __all__ = ["AnchorWatch", "reap_revived", "revive_anchor"]
@@ -31,7 +29,7 @@ class AnchorWatch:
         self._revived_s = 0.0
         self._patience_s = _PATIENCE_S
         self._child = 0
-        #: The run directory was removed: nobody can reach this node any more, and the next `up` would start each worker a
+        #: The run directory was removed, or half of it: nobody can reach this node any more, and the next `up` would start each worker a
         #: second time. The owner has to end, the keeper with everything that is left of the node.
         self.is_homeless = False
         self.pid = 0
@@ -66,7 +64,7 @@ class AnchorWatch:
             self._revive(now_s)
 
     def _revive(self, now_s: float) -> None:
-        if not os.path.isdir(self._run_dir):
+        if is_removed(self._run_dir):
             self.is_homeless = True
             return
         if self._child:
