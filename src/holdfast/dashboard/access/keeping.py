@@ -1,0 +1,155 @@
+"""Where are sessions and one-time links kept? One file each, named by the SHA-256 of the secret, under ``STATE/dashboard``.
+
+The file is the truth: whoever removes it ends the session at once, a dashboard that is killed signs nobody out, and who reads the directory learns no
+secret that opens anything. Left out: who gets one.
+"""
+
+import getpass
+import hashlib
+import os
+import secrets
+
+from holdfast.linux import files
+from holdfast.wire.jsonlite import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from holdfast.dashboard.access.rules import Role
+
+DIRECTORY = "dashboard"
+#: So long a one-time link may be used.
+LINK_S = 600.0
+#: Beyond these the oldest session ends: a script that signs in again and again must not fill the disk.
+MOST_SESSIONS = 1000
+_SESSIONS, _LINKS = "sessions", "links"
+
+
+def directory(state_dir: str, *more: str) -> str:
+    """Return the directory of the dashboard, or one in it, made for nobody but the owner."""
+    path = os.path.join(state_dir, DIRECTORY)
+    for part in ("", *more):
+        path = os.path.join(path, part) if part else path
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    return path
+
+
+def name_of(secret: str) -> str:
+    """Return the name of the file of a secret."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def make_link(state_dir: str, role: "Role", now_unix_s: float, for_s: float = LINK_S) -> str:
+    """Return a secret that signs in once.
+
+    Args:
+        state_dir: The node's state directory.
+        role: What it allows.
+        now_unix_s: The time.
+        for_s: How long it may be used, in seconds.
+
+    Raises:
+        OSError: It cannot be written down.
+    """
+    secret = secrets.token_urlsafe(32)
+    kept = {"user": _account(), "role": role, "expires_unix_s": now_unix_s + for_s}
+    path = directory(state_dir, _LINKS)
+    files.write_atomic(f"{path}/{name_of(secret)}", dumps(kept).encode())
+    _tidy(path, now_unix_s)
+    return secret
+
+
+def take_link(state_dir: str, secret: str, now_unix_s: float) -> "dict[str, Any] | None":
+    """Use up a link; None when there is none like this, or it is too old.
+
+    Of two who come with the same one, only one can remove its file.
+    """
+    path = f"{state_dir}/{DIRECTORY}/{_LINKS}/{name_of(secret)}"
+    kept = _read(path)
+    try:
+        os.unlink(path)
+    except OSError:
+        return None
+    return kept if kept is not None and kept["expires_unix_s"] > now_unix_s else None
+
+
+def make_session(state_dir: str, kept: "dict[str, Any]", now_unix_s: float) -> str:
+    """Write a session down and return the secret for its cookie.
+
+    Raises:
+        OSError: It cannot be written down.
+    """
+    secret = secrets.token_urlsafe(32)
+    path = directory(state_dir, _SESSIONS)
+    _tidy(path, now_unix_s, MOST_SESSIONS - 1)
+    files.write_atomic(f"{path}/{name_of(secret)}", dumps(kept).encode())
+    return secret
+
+
+def read_session(state_dir: str, name: str, now_unix_s: float) -> "dict[str, Any] | None":
+    """Return what is known of a session; None when it is over."""
+    kept = _read(f"{state_dir}/{DIRECTORY}/{_SESSIONS}/{name}")
+    return kept if kept is not None and kept["expires_unix_s"] > now_unix_s else None
+
+
+def end_session(state_dir: str, name: str) -> None:
+    """Remove a session that may be over already."""
+    try:
+        os.unlink(f"{state_dir}/{DIRECTORY}/{_SESSIONS}/{name}")
+    except FileNotFoundError:
+        pass
+
+
+def _read(path: str) -> "dict[str, Any] | None":
+    try:
+        kept = loads(files.read(path).decode())
+    except (OSError, ValueError):
+        return None
+    is_whole = (
+        type(kept) is dict
+        and type(kept.get("user")) is str
+        and kept.get("role") in ("reader", "operator")
+        and isinstance(kept.get("expires_unix_s"), int | float)
+    )
+    return kept if is_whole else None
+
+
+def _tidy(path: str, now_unix_s: float, most: int = 100) -> None:
+    """Remove what is over, and the oldest of what is too many."""
+    alive = []
+    for entry in os.scandir(path):
+        kept = _read(entry.path)
+        if kept is not None and kept["expires_unix_s"] > now_unix_s:
+            alive.append((kept["expires_unix_s"], entry.path))
+        elif (
+            kept is not None
+            or not entry.name.endswith(".tmp")
+            or _is_left_behind(entry, now_unix_s)
+        ):
+            _remove(entry.path)
+    alive.sort()
+    for _, old in alive[: max(0, len(alive) - most)]:
+        _remove(old)
+
+
+def _is_left_behind(entry: "os.DirEntry[str]", now_unix_s: float) -> bool:
+    """Whether a file that is being written is in truth one whose writer was killed."""
+    try:
+        return now_unix_s - entry.stat().st_mtime > 3600.0
+    except FileNotFoundError:
+        return False
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass  # somebody else was tidying, too
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"  # an account without a name, as in many containers
