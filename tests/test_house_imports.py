@@ -11,8 +11,8 @@ SOURCE = Path(__file__).parent.parent / "src"
 #: Modules that cost more than they are worth there (measured: see DESIGN and ARCHITECTURE).
 TOO_DEAR = {
     "argparse", "asyncio", "collections", "contextlib", "ctypes", "dataclasses", "enum", "inspect", "json",
-    "logging", "multiprocessing", "pathlib", "re", "shutil", "socket", "sqlite3", "ssl", "subprocess",
-    "tempfile", "threading", "typing",
+    "logging", "multiprocessing", "os", "pathlib", "posixpath", "re", "resource", "shutil", "socket", "sqlite3", "ssl", "subprocess",
+    "tempfile", "termios", "threading", "typing",
 }  # fmt: skip
 
 

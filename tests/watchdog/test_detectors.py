@@ -1,6 +1,7 @@
 """The real watchdog and really sick processes: what is flagged, how soon, and what is done about it."""
 
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -211,3 +212,20 @@ def test_the_death_of_a_worker_that_needs_another_names_the_one_that_died_first(
     wait_for(lambda: len(house.orders()) == 3)
     because = {order["worker"]: order.get("because") for order in house.orders()}
     assert because == {"db": None, "mail": None, "web": {"worker": "db", "key": f"exit-{first}"}}
+
+
+def test_a_guest_without_a_heartbeat_that_is_stopped_is_told_and_left_alone(
+    house: Any, plan_of: Any, wait_for: Any
+) -> None:
+    """Nobody would notice otherwise, and somebody may have it in a debugger."""
+    house.plan(plan_of("guest", detect={"freeze": 0.2}))
+    house.watchdog()
+    child = house.start("guest")
+    os.kill(child.pid, signal.SIGSTOP)
+    flag = wait_for(lambda: house.flag("guest", "stopped"))
+
+    assert "SIGSTOP" in flag["says"]
+    assert wait_for(house.orders)[0]["kind"] == "hang"
+    os.kill(child.pid, signal.SIGCONT)
+    wait_for(lambda: house.flag("guest", "stopped") is None)
+    assert not house.asked("restart")

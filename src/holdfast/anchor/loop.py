@@ -12,19 +12,18 @@ It may be killed, too: the others see that and start a new one, which finds the 
 """
 
 import _socket
-import fcntl
-import os
 import select
-import termios
 import time
 
 from holdfast.linux import files, launch, locks, pidfd, procfs, talk
 from holdfast.linux import signals as signal
+from holdfast.linux import system as os
 from holdfast.linux.house import TAKEN, House, raise_open_files
 from holdfast.wire import journal, layout, message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any, NoReturn
 
 _CHILDREN = ("keeper", "watchdog", "logger")
@@ -213,7 +212,7 @@ class Anchor:
                 pidfd.kill_quietly(child.pid)
         for pid, _ in procfs.marked("HOLDFAST_NODE", os.path.basename(self.run_dir)):
             pidfd.kill_quietly(pid)
-        os._exit(1)
+        os.exit_now(1)
 
     def _retry_later(self, child: _Child, longest_s: float = 1.0) -> None:
         child.pid = 0
@@ -373,7 +372,7 @@ class Anchor:
         for role in ("keeper", "watchdog"):
             self._kill(role)
         until = time.monotonic() + _DRAIN_S
-        while time.monotonic() < until and any(_waiting(fd) for fd in self.pipes.values()):
+        while time.monotonic() < until and _have_output(self.pipes.values()):
             self._reap()  # a logger that dies now is started again: it still has work to do
             time.sleep(0.005)
         self._kill("logger")
@@ -396,9 +395,12 @@ class Anchor:
             child.due_s = 0.0
 
 
-def _waiting(descriptor: int) -> int:
-    """Bytes that wait in a pipe."""
-    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), "little")
+def _have_output(pipes: "Iterable[int]") -> bool:
+    """Whether there is anything in one of these pipes that is not in a file yet."""
+    poll = select.poll()
+    for descriptor in pipes:
+        poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _words(status: "int | None") -> str:

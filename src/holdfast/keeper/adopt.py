@@ -1,9 +1,9 @@
 """Finding again what a dead keeper started: exit statuses that others recorded, processes nobody recorded."""
 
-import os
 import time
 
 from holdfast.linux import files, procfs
+from holdfast.linux import system as os
 from holdfast.wire import journal
 
 _EXEC_PATIENCE_S = 2.0

@@ -1,10 +1,10 @@
 """The keeper's ear: a stream socket, one JSON object a line in, one a line out."""
 
-import os
 import select
 import time
 
 from holdfast.keeper import isolating, orders, planning, starting
+from holdfast.linux import system as os
 from holdfast.linux import talk
 from holdfast.model.errors import HoldfastError
 from holdfast.wire import layout, message

@@ -1,6 +1,5 @@
 """A process is dead: put its end on record, decide what follows, clean up after it."""
 
-import os
 import time
 
 from holdfast.core import lifecycle, tree
@@ -11,6 +10,7 @@ from holdfast.keeper.kept import Kept, Life
 from holdfast.keeper.state import Owed
 from holdfast.linux import pidfd, procfs
 from holdfast.linux import signals as signal
+from holdfast.linux import system as os
 
 #: How long an exit without a known status is kept open for somebody to tell.
 _STATUS_PATIENCE_S = 3.0

@@ -1,10 +1,9 @@
 """The node goes down: wave after wave, then nothing that carries its mark is left."""
 
-import os
-
 from holdfast.core import lifecycle, tree
 from holdfast.keeper import orders
 from holdfast.linux import pidfd, procfs, talk
+from holdfast.linux import system as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def vanish(state: "State") -> "NoReturn":
         if kept.life is not None:
             orders.kill_life(kept, kept.life)
     _sweep_node(state)
-    os._exit(0)
+    os.exit_now(0)
 
 
 def _sweep_node(state: "State") -> None:

@@ -5,11 +5,11 @@ rename, and everything after that is what a keeper does anyway when its plan has
 nothing has happened, killed after it the next keeper finds outdated processes, ends them, and starts the parts.
 """
 
-import os
 import time
 
 from holdfast.core import parts
 from holdfast.keeper import planning
+from holdfast.linux import system as os
 from holdfast.wire import layout
 from holdfast.wire import pulse as pulse_format
 

@@ -5,11 +5,11 @@ replays it (:func:`replay`) and knows which lives were begun, which ended, and w
 the file has grown it is replaced by a short one that says the same.
 """
 
-import os
 import time
 
 from holdfast.core.restart import History
 from holdfast.linux import files
+from holdfast.linux import system as os
 from holdfast.wire import journal, layout, message
 
 TYPE_CHECKING = False

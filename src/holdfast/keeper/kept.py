@@ -1,9 +1,8 @@
 """A worker as the keeper holds it: its plan, its state, its processes."""
 
-import os
-
 from holdfast.core import lifecycle
 from holdfast.core.restart import History
+from holdfast.linux import system as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

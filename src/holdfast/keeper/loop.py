@@ -7,7 +7,6 @@ and no sleep: a pidfd becomes readable, one record is written, the next process 
 """
 
 import gc
-import os
 import select
 import sys
 import time
@@ -18,9 +17,12 @@ from holdfast.keeper.control import Control
 from holdfast.keeper.state import State
 from holdfast.linux import locks, revive, talk
 from holdfast.linux import signals as signal
+from holdfast.linux import system as os
 from holdfast.linux.house import raise_open_files
 from holdfast.wire import layout
 
+#: No timer.
+_NEVER_S = float("inf")
 #: A watchdog that has its lock and never beat is still starting for this many timeouts.
 _STARTING = 3.0
 
@@ -32,6 +34,7 @@ class Keeper:
         self.state = State(run_dir)
         self.anchor = revive.AnchorWatch(run_dir)
         self.next_tick_s = 0.0
+        self.next_timer_s = 0.0  #: the first of all workers' timers, as of the last turn in which something happened
         self.told_ready = False
         self.mute = (0, 0.0)  # a watchdog that never beat, and since when we know it
         self.control = Control(self.state)
@@ -67,7 +70,11 @@ class Keeper:
                     self.control.serve(descriptor, event)
             if dead:
                 deaths.take_deaths(self.state, dead)
-            self._timers(time.monotonic())
+            now_s = time.monotonic()
+            is_quiet = not (events or self.state.waiting or self.state.is_ending)
+            if is_quiet and now_s < self.next_timer_s:
+                continue  # only a beat: a thousand workers' timers are where they were
+            self._timers(now_s)
             starting.start_waiting(self.state)
             ending.go_down(self.state)
             if self.state.journal.is_new:
@@ -75,23 +82,26 @@ class Keeper:
                 talk.tell(self.state.run_dir, "watchdog", {"do": "journal"})
                 if any(kept.plan["kind"] == "jobs" for kept in self.state.workers.values()):
                     talk.tell(self.state.run_dir, f"{layout.JOBS}/steward", {"do": "journal"})
+            self.next_timer_s = self._first_timer_s()
 
     def _timeout_s(self) -> float:
         if self.state.waiting and starting.startable(self.state):
             return 0.0
         now_s = time.monotonic()
-        due = [self.next_tick_s, now_s + self.anchor.wait_s()]
-        due += [
+        due_s = min(self.next_tick_s, self.next_timer_s, now_s + self.anchor.wait_s())
+        return max(0.0, due_s - now_s)
+
+    def _first_timer_s(self) -> float:
+        due = [
             at
             for kept in self.state.workers.values()
             for at in (kept.due_s, kept.kill_due_s, kept.spare_due_s)
             if at
         ]
         if self.state.owed or self.state.unsure:
-            due.append(
-                now_s + 0.01
-            )  # somebody else reaps it; there is nothing to wait on but the result
-        return max(0.0, min(due) - now_s)
+            # Somebody else reaps it; there is nothing to wait on but the result.
+            due.append(time.monotonic() + 0.01)
+        return min(due, default=_NEVER_S)
 
     def _tell_unenforced(self) -> None:
         """Say which limits the kernel will not hold the workers to on this machine."""

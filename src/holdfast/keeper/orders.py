@@ -1,12 +1,12 @@
 """What is wanted of a worker, and the first step towards it: start, stop, restart, the end of the node."""
 
-import os
 import time
 
 from holdfast.core import lifecycle, parts
 from holdfast.core.restart import History
 from holdfast.linux import pidfd, talk
 from holdfast.linux import signals as signal
+from holdfast.linux import system as os
 from holdfast.wire import layout
 
 TYPE_CHECKING = False

@@ -1,11 +1,10 @@
 """The plan as the keeper uses it, and how a new one replaces it while everything runs."""
 
-import os
-
 from holdfast.core import lifecycle, parts
 from holdfast.keeper import orders
 from holdfast.keeper.kept import Kept
 from holdfast.linux import files, launch, talk
+from holdfast.linux import system as os
 from holdfast.wire import layout
 from holdfast.wire import plan as plan_format
 

@@ -1,6 +1,5 @@
 """From waiting to running: whose turn it is, spawning, readiness, spares."""
 
-import os
 import select
 import time
 
@@ -9,6 +8,7 @@ from holdfast.core.restart import after_death
 from holdfast.keeper import orders
 from holdfast.keeper.kept import Kept, Life
 from holdfast.linux import procfs, talk
+from holdfast.linux import system as os
 from holdfast.linux.listen import listen
 from holdfast.linux.spawn import Request, spawn
 from holdfast.model.plan import HOSTED

@@ -1,13 +1,12 @@
 """All that the keeper knows while it lives; what has to outlive it is in the journal."""
 
-import os
 import select
 import time
-from _random import Random
 
 from holdfast.keeper.adopt import ExitBook
 from holdfast.keeper.journal import Journal, Past, replay
 from holdfast.linux import cgroup, files, places
+from holdfast.linux import system as os
 from holdfast.linux.house import House
 from holdfast.wire import layout
 from holdfast.wire import plan as plan_format
@@ -34,6 +33,11 @@ class Owed:
         self.until_s = until_s
 
 
+def chance() -> float:
+    """Return a number from 0 to 1 (1 left out) that nobody can foresee."""
+    return int.from_bytes(os.urandom(6), "little") / (1 << 48)
+
+
 class State:
     """The plan, the workers, and everything that is open."""
 
@@ -55,7 +59,7 @@ class State:
         ] = {}  # the workers' pipes, held so that what is in them is not lost
         self.exits = ExitBook(f"{run_dir}/{layout.EXITS}")
         self.groups = cgroup.Groups(self.node)
-        self.chance = Random().random
+        self.chance = chance
         self.end_status = 0
         self.end_told = False
         self.resets_oom = files.read("/proc/self/oom_score_adj").strip() not in (b"0", b"")

@@ -1,6 +1,5 @@
 """A new keeper finds what a dead one left: running processes, ended ones, half-begun ones."""
 
-import os
 import select
 import time
 
@@ -10,6 +9,7 @@ from holdfast.keeper.adopt import find_unrecorded
 from holdfast.keeper.kept import Kept, Life
 from holdfast.linux import locks, pidfd, procfs, talk
 from holdfast.linux import signals as signal
+from holdfast.linux import system as os
 from holdfast.linux.house import inherited
 from holdfast.linux.spawn import FIRST_LISTEN_FD
 from holdfast.wire import layout

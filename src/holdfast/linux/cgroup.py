@@ -4,9 +4,8 @@ Version 1 and 2, whichever hierarchy has the controller and is writable; a mixed
 tree) is common. Where nothing is writable the watchdog polls the worker's memory instead, and says so.
 """
 
-import os
-
 from holdfast.linux import files
+from holdfast.linux import system as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ A reader sees the old content or the new one, never half of either: new content 
 name in the same directory and is renamed into place. Appends are single writes.
 """
 
-import os
+from holdfast.linux import system as os
 
 _COUNTER = [0]
 

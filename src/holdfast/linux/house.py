@@ -2,12 +2,12 @@
 
 import fcntl
 import mmap
-import os
 import select
 import sys
 import time
 
-from holdfast.linux import locks, procfs
+from holdfast.linux import files, locks, procfs
+from holdfast.linux import system as os
 from holdfast.wire import beats, layout
 
 #: Exit status of a process that found its role taken.
@@ -47,12 +47,16 @@ class House:
         return (time.monotonic_ns() - at_ns) / 1e9, pid
 
     def say(self, text: str) -> None:
-        """Write one line to the house log, and to the node's own output if that takes it without waiting."""
+        """Write one line to the house log, and to the node's own output if that takes it without waiting.
+
+        Not there while somebody makes JSON of all that is written there, our log included (``[forward]``).
+        """
         stamp = time.strftime("%H:%M:%S", time.localtime())
         line = f"{stamp} {self.role}: {text}\n".encode("utf-8", "replace")
         write_ready(2, line)
         # A terminal that was stopped with Ctrl-S must not stop the node.
-        write_ready(1, line)
+        if not locks.holder(f"{self.run_dir}/{layout.lock('stdout')}"):
+            write_ready(1, line)
 
 
 def write_ready(descriptor: int, line: bytes) -> None:
@@ -83,7 +87,11 @@ def inherited() -> "dict[str, int]":
 
 
 def raise_open_files() -> None:
-    """Allow as many open files as the hard limit does."""
+    """Allow as many open files as the hard limit does; whom we start inherits that."""
+    _, _, found = files.read("/proc/self/limits").partition(b"Max open files")
+    words = found.split(None, 2)
+    if len(words) > 1 and words[0] == words[1]:
+        return  # the module that could do it is a shared object more in each of us
     import resource
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,14 +1,14 @@
 """From a checked plan to a running anchor.
 
 ``prepare`` makes the run directory ready (or finds the one that a crashed house left with its workers still
-alive, and leaves everything in it that the next keeper needs), then one of ``exec_anchor`` and ``spawn_anchor``
+alive, and leaves everything in it that the next keeper needs), then ``exec_anchor`` or ``fork_anchor``
 starts the house. ``revive_anchor`` is what the other house processes do when the anchor dies.
 """
 
-import os
 import sys
 
 from holdfast.linux import files, locks, places, procfs
+from holdfast.linux import system as os
 from holdfast.model.errors import AlreadyRunning, NodeError, StateError
 from holdfast.wire import beats, layout
 from holdfast.wire import plan as plan_format
@@ -138,12 +138,16 @@ def _link(target: str, path: str) -> None:
 
 def remove_tree(path: str, *, keep_root: bool = False) -> None:
     """Remove a directory and all below it, as far as possible."""
-    for root, directories, names in os.walk(path, topdown=False):
-        for name in names:
-            _quietly(os.unlink, f"{root}/{name}")
-        for name in directories:
-            below = f"{root}/{name}"
-            _quietly(os.unlink if os.path.islink(below) else os.rmdir, below)
+    try:
+        names = os.listdir(path)
+    except OSError:
+        return  # not there, or not ours: what cannot be removed now is overwritten by the next start
+    for name in names:
+        below = f"{path}/{name}"
+        if os.path.isdir(below) and not os.path.islink(below):
+            remove_tree(below)
+        else:
+            _quietly(os.unlink, below)
     if not keep_root:
         _quietly(os.rmdir, path)
 
@@ -168,11 +172,52 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
+def _compile_house() -> None:
+    """See to it that the house's bytecode is on disk, after an installation that did not write it.
+
+    Left to themselves, four processes would compile the same files at once, 2 s on two processors, and keep for ever the
+    6 MB that the compiler took. Where it cannot be written they have to.
+    """
+    cache = f"{_ROOM}/watchdog/__pycache__"
+    if os.path.exists(f"{cache}/watch.{sys.implementation.cache_tag}.pyc"):
+        return
+    if not os.access(cache if os.path.exists(cache) else os.path.dirname(cache), os.W_OK):
+        return
+    load = "import sys, importlib; sys.path.insert(0, sys.argv[1]); [importlib.import_module(m) for m in sys.argv[2:]]"
+    head = [sys.executable, "-I", "-S", "-c", load, os.path.dirname(_ROOM)]
+    pids = []
+    # The watchdog is as much as the others together.
+    for rooms in (["watchdog.watch"], ["keeper.loop", "logger.loop", "anchor.loop"]):
+        argv = [*head, *(f"holdfast.{room}" for room in rooms)]
+        pids.append(os.posix_spawn(argv[0], argv, environment()))
+    for pid in pids:
+        os.waitpid(pid, 0)
+
+
 def exec_anchor(run_dir: str) -> "NoReturn":
     """Become the anchor: the node runs in the foreground."""
+    _compile_house()
     become_subreaper()
     argv = command("anchor", run_dir, "--subreaper")
     os.execve(argv[0], argv, environment())
+
+
+def fork_anchor(run_dir: str) -> int:
+    """Start the anchor in a session of its own, from a command line that has a single thread; return its pid.
+
+    The child becomes what an anchor is before it is one. Spawned by :func:`spawn_anchor` it has to start itself a second
+    time for that, which is 30 ms of a node's start.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.setsid()
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0)
+        exec_anchor(run_dir)
+    finally:
+        os.exit_now(1)  # it could not; a second command line must not go on here
 
 
 def spawn_anchor(run_dir: str) -> int:

@@ -5,7 +5,8 @@ kernel queues connections, so that nobody is refused.
 """
 
 import _socket
-import os
+
+from holdfast.linux import system as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ it never opens their files a second time. The same path has to be spelled the sa
 """
 
 import fcntl
-import os
 from struct import Struct
+
+from holdfast.linux import system as os
 
 #: struct flock on 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
 _FLOCK = Struct("hhqqi4x")

@@ -5,10 +5,10 @@ else has reaped it. Structure and numbers: include/uapi/linux/pidfd.h.
 """
 
 import fcntl
-import os
 from struct import Struct
 
 from holdfast.linux import signals as signal
+from holdfast.linux import system as os
 
 #: struct pidfd_info, first version (64 bytes): mask, cgroupid, 11 × u32 of ids, exit_code.
 _INFO = Struct("<QQ11Ii")

@@ -4,9 +4,9 @@ In memory (``/dev/shm``), one for each state directory, private to the user. ``H
 another parent, for machines whose /dev/shm is too small.
 """
 
-import os
 from binascii import crc32
 
+from holdfast.linux import system as os
 from holdfast.model.errors import StateError
 
 #: Longest name of a worker. A Unix socket's path has at most 107 bytes, and ctl/WORKER.sock below the

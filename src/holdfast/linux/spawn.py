@@ -5,10 +5,8 @@ those there is ``fork``, affordable (2 to 3 ms) because the keeper is small and 
 fork and exec is said on the worker's own stderr and ends the process with status 126 or 127, as a shell does.
 """
 
-import os
-import resource
-
 from holdfast.linux import signals as signal
+from holdfast.linux import system as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,6 +92,10 @@ def _quick(request: Request) -> int:
 
 
 def _full(request: Request) -> int:
+    if request.limits:
+        # Loaded before the fork, and not before it is needed: a keeper without such workers does not carry it.
+        import resource  # noqa: F401
+
     pid = os.fork()
     if pid:
         return pid
@@ -135,16 +137,18 @@ def _full(request: Request) -> int:
         os.execve(request.argv[0], request.argv, request.env)
     except OSError as error:
         os.write(2, f"holdfast: cannot {step}: {error.strerror}\n".encode())
-        os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+        os.exit_now(127 if isinstance(error, FileNotFoundError) else 126)
     except BaseException as error:  # noqa: BLE001 -- a forked child must never return into the keeper
         os.write(2, f"holdfast: cannot {step}: {error!r}\n".encode())
-        os._exit(126)
+        os.exit_now(126)
 
 
 def _set_limits(request: Request) -> None:
     limits = request.limits
     if not limits:
         return
+    import resource
+
     for value, which in (
         (limits["files"], resource.RLIMIT_NOFILE),
         (limits["processes"], resource.RLIMIT_NPROC),

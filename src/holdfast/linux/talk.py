@@ -5,9 +5,9 @@ quarter of a second, and every request may be carried out twice without harm.
 """
 
 import _socket
-import os
 import time
 
+from holdfast.linux import system as os
 from holdfast.model.errors import NodeError
 from holdfast.wire import layout, message
 

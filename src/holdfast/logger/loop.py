@@ -9,12 +9,12 @@ Leaves out: what is on disk and in which order (:mod:`holdfast.logger.rotate`, `
 process of its own, `compress`), reading back (:mod:`holdfast.records.logs`).
 """
 
-import os
 import select
 import sys
 import time
 
 from holdfast.linux import files, pidfd, talk
+from holdfast.linux import system as os
 from holdfast.linux.house import House, raise_open_files
 from holdfast.linux.revive import AnchorWatch, reap_revived
 from holdfast.logger import rotate
@@ -42,7 +42,7 @@ _DRAIN_PIECES = 64
 #: A directory that changed less than this ago may change again without a new time stamp.
 _SETTLED_NS = 100_000_000
 _STREAMS = ("out", "err")
-_COMPRESS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "compress.py")
+_COMPRESS = f"{os.path.dirname(os.path.abspath(__file__))}/compress.py"
 #: What a worker without a policy gets (it left the plan while the logger was dead, its pipe is still there).
 _MAX_BYTES = 10 << 20
 
@@ -454,7 +454,7 @@ class Logger:
             self.house.say(f"cannot start the anchor: {error.strerror}")
             return
         if self.anchor.is_homeless:
-            os._exit(0)
+            os.exit_now(0)
         if is_new:
             self.epoll.register(self.anchor.descriptor, select.EPOLLIN)
 

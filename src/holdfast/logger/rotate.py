@@ -27,8 +27,7 @@ A line longer than a whole segment has no end to cut at. Then the segment grows,
 most; behind that the line is cut in the middle (the reader joins what follows a closed segment without a line end).
 """
 
-import os
-
+from holdfast.linux import system as os
 from holdfast.wire import logindex
 
 #: How far a segment without any line end may grow, in multiples of its size.

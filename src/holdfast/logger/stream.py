@@ -13,9 +13,9 @@ the house log and the watchdog's flag ``disk_low`` say why.
 
 import errno
 import fcntl
-import os
 import time
 
+from holdfast.linux import system as os
 from holdfast.logger import rotate
 from holdfast.wire import logindex
 

@@ -5,7 +5,6 @@ shrinks quickly), everybody is looked at once, however many there are: that is h
 which is looked at twice a minute, is found within two seconds.
 """
 
-import os
 import time
 
 from holdfast.core.detect import level, thresholds
@@ -15,8 +14,10 @@ from holdfast.core.detect.pressure import Pressure
 from holdfast.core.detect.sign import Sign, size
 from holdfast.core.ladder import SICK, SUSPECT, WELL
 from holdfast.linux import procfs
+from holdfast.linux import system as os
 from holdfast.watchdog.cases import NODE
 from holdfast.watchdog.senses import Look
+from holdfast.watchdog.vitals import feel_now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ class Box:
     """The machine, and the flags of ``@node``."""
 
     __slots__ = (
-        "_began_s", "_cases", "_clock", "_disk_asked", "_engine", "_feeler", "_filling", "_grown", "_pressure", "_roll",
-        "_runnable", "_threads", "_walk_cost_s", "_walked_s", "_was", "_was_s", "_well_s", "_work", "_work_s", "limits", "sweep",
+        "_began_s", "_cases", "_clock", "_disk_asked", "_engine", "_feeler", "_filling", "_grown", "_loadavg", "_meminfo", "_pressure", "_roll",
+        "_runnable", "_threads", "_walk_cost_s", "_walked_s", "_was", "_was_s", "_well_s", "_work", "_work_s", "has_cared", "limits", "sweep",
         "watch",
     )  # fmt: skip
 
@@ -71,6 +72,8 @@ class Box:
         self._feeler = feeler
         self.sweep = sweep  #: look at every worker now
         self._pressure, self._filling, self._clock = Pressure(), Filling(), Clock()
+        self._loadavg = procfs.Text("/proc/loadavg", 128)
+        self._meminfo = procfs.Text("/proc/meminfo", 1200)
         self._runnable = 1.0
         self._threads = -1
         self._walked_s = self._began_s = time.monotonic()
@@ -82,6 +85,7 @@ class Box:
         self._work = 0
         self._work_s = 0.0
         self._disk_asked = False
+        self.has_cared = True  #: somebody counts work
         self.watch: WatchPlan
         self.limits = thresholds.BOX
 
@@ -125,11 +129,10 @@ class Box:
     def _load(self) -> bool:
         """Read how busy the box is; return whether there are many more threads than a second ago."""
         try:
-            with open("/proc/loadavg", "rb") as file:
-                running, _, threads = file.read().split()[3].partition(b"/")
+            running, _, threads = self._loadavg.read().split()[3].partition(b"/")
             found = int(threads)
             self._runnable += 0.2 * (int(running) - self._runnable)
-        except (OSError, ValueError, IndexError):
+        except (ValueError, IndexError):
             return False
         self._feeler.is_crowded = self._runnable > _CROWDED * _PROCESSORS
         before, self._threads = self._threads, found
@@ -159,28 +162,31 @@ class Box:
             if above in wards and above != pid:
                 counts[above] = counts.get(above, 0) + 1
         for pid, ward in list(wards.items()):
+            if pid in counts and ward.vitals is None:
+                feel_now(
+                    self._feeler, ward, now_s
+                )  # it has not moved itself, but there is something to remember
             self._feeler.children(ward, counts.get(pid, 0), now_s)
         self._walk_cost_s = time.thread_time() - began_s
 
     # -- memory ------------------------------------------------------------------------------------
 
     def _memory(self, now_s: float) -> None:
-        found = _meminfo()
-        total = found.get(b"MemTotal:", 0)
-        if not total or b"MemAvailable:" not in found:
+        text = self._meminfo.read()
+        total, available = _bytes(text, b"MemTotal:"), _bytes(text, b"MemAvailable:")
+        if total <= 0 or available < 0:
             return
-        available = found[b"MemAvailable:"]
         before, self._feeler.available = self._feeler.available, available
         if before < 2 * total and before - available > available / _SOON_S:
             self.sweep()
-        swap = found.get(b"SwapTotal:", 0)
+        swap = _bytes(text, b"SwapTotal:")
         is_tight = available < 0.3 * total
         if not self.limits["memory_pressure"] or now_s - self._began_s < _SETTLE_S:
             return
         self._grow(now_s)
         sign = self._pressure.add(
             now_s, available, total,
-            swap_free_share=found.get(b"SwapFree:", 0) / swap if swap else 1.0,
+            swap_free_share=_bytes(text, b"SwapFree:") / swap if swap > 0 else 1.0,
             faults=_major_faults() if is_tight else -1, work_per_s=self._worked(now_s),
             least=self.limits["memory_pressure"], grower=self._grown,
         )  # fmt: skip
@@ -190,9 +196,12 @@ class Box:
         """Find out who grew most lately."""
         if now_s - self._was_s < _GROWER_S:
             return
-        is_known = bool(self._was)
-        now = {w.name: w.vitals.rss for w in self._roll.by_pid.values() if w.vitals is not None}
-        grown = {name: rss - self._was.get(name, 0) for name, rss in now.items()}
+        is_known = bool(self._was_s)
+        now, grown = {}, {}
+        for ward in self._roll.by_pid.values():
+            if ward.vitals is not None:
+                now[ward.name] = rss = ward.vitals.rss
+                grown[ward.name] = rss - self._was.get(ward.name, ward.vitals.began_rss)
         self._was, self._was_s = now, now_s
         self._grown = ""
         if is_known and grown:
@@ -201,6 +210,8 @@ class Box:
                 self._grown = f"{name} grew most: {size(grown[name])} within {_GROWER_S:g} s, to {size(now[name])}"
 
     def _worked(self, now_s: float) -> float:
+        if not self.has_cared:
+            return 0.0
         work = sum(w.vitals.work for w in self._roll.by_pid.values() if w.vitals is not None)
         done, passed_s = work - self._work, now_s - self._work_s
         self._work, self._work_s = work, now_s
@@ -241,17 +252,13 @@ class Box:
         self._say("inodes_low", sign)
 
 
-def _meminfo() -> "dict[bytes, int]":
-    found = {}
+def _bytes(meminfo: bytes, key: bytes) -> int:
+    """Return one number of /proc/meminfo, in bytes; -1 when it is not there."""
+    _, found, rest = meminfo.partition(key)
     try:
-        with open("/proc/meminfo", "rb") as file:
-            for line in file.read(1200).split(b"\n")[:20]:
-                words = line.split()
-                if len(words) == 3:
-                    found[words[0]] = int(words[1]) * 1024
-    except (OSError, ValueError):
-        return {}
-    return found
+        return int(rest[: rest.index(b"k")]) * 1024 if found else -1
+    except ValueError:
+        return -1
 
 
 def _major_faults() -> int:

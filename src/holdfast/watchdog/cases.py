@@ -4,11 +4,11 @@ A flag's file is written before the effect that follows from it, so that a watch
 these lines leaves behind what the next one needs to go on.
 """
 
-import os
 import time
 
 from holdfast.core import ladder
 from holdfast.linux import files
+from holdfast.linux import system as os
 from holdfast.watchdog.orders import START_S
 from holdfast.wire import layout
 from holdfast.wire.jsonlite import dumps, loads
@@ -31,7 +31,7 @@ OWN = ("slow_session",)
 #: What kind of incident a flag becomes.
 KINDS = {  # a flag that is not here: one of its own name
     "missed_heartbeat": "hang", "failed_probe": "probe", "start_failed": "start",
-    "memory_over_limit": "memory", "disk_low": "disk", "crash_loop": "crash_loop",
+    "memory_over_limit": "memory", "disk_low": "disk", "crash_loop": "crash_loop", "stopped": "hang",
 }  # fmt: skip
 #: Memory is about to run out: only what can be had at once.
 _MEMORY_EVIDENCE_S = 0.05
@@ -324,15 +324,21 @@ class Cases:
 
     def _note(self, incident: str, what: "dict[str, Any]") -> None:
         """Add a line to an incident's timeline."""
-        path = f"{self.state_dir}/{layout.INCIDENTS}/{os.path.basename(incident)}/timeline.jsonl"
+        name = os.path.basename(incident)
+        # A bundle that did not fit on a full disk waits in memory.
+        homes = [f"{home}/{layout.INCIDENTS}/{name}" for home in (self.state_dir, self._run_dir)]
         line = dumps({"unix_s": time.time(), **what}).encode() + b"\n"
+
+        def write() -> None:
+            home = homes[0] if os.path.isdir(homes[0]) else homes[1]
+            files.append(f"{home}/timeline.jsonl", line)
 
         def written(result: object) -> None:
             if isinstance(result, OSError):
                 self._engine.say(f"cannot write into the timeline of {incident}: {result.strerror}")
 
         # The incidents are on a disk, and a disk may hang.
-        self._engine.aside(lambda: files.append(path, line), written)
+        self._engine.aside(write, written)
 
 
 def _verify_s(case: ladder.Case, ward: "Ward | None", least_s: float) -> float:

@@ -5,12 +5,12 @@ record, so writing it again changes nothing), then how far the journal has been 
 process. A watchdog killed between any two of these does the rest again when it comes back.
 """
 
-import os
 import time
 
 from holdfast.core.detect import cause
 from holdfast.core.detect.storm import Storm
 from holdfast.linux import cgroup, files
+from holdfast.linux import system as os
 from holdfast.watchdog.cases import KINDS
 from holdfast.wire import layout
 from holdfast.wire.jsonlite import dumps, loads
@@ -30,7 +30,7 @@ class Deaths:
     """The register of deaths."""
 
     __slots__ = (
-        "_cases", "_died_s", "_node", "_orders", "_path", "_roll", "_stormy", "_unplaced", "_unwritten", "lately", "seen",
+        "_cases", "_died_s", "_node", "_orders", "_path", "_roll", "_stormy", "_unplaced", "_unwritten", "lately", "looping", "seen",
         "verify_s",
     )  # fmt: skip
 
@@ -48,6 +48,9 @@ class Deaths:
         self._unwritten = False
         self.seen = 0
         self.lately = 0  #: deaths since the last tick
+        self.looping: dict[
+            str, Ward
+        ] = {}  #: those in a crash loop; whoever finds that it is over takes it out
         self.verify_s = 10.0
 
     def load(self) -> None:
@@ -97,6 +100,8 @@ class Deaths:
     def _note_loop(self, ward: "Ward", record: "Record") -> None:
         following = record.get("next")
         ward.looping = following if following in ("slow", "down") else ""
+        if ward.looping:
+            self.looping[ward.name] = ward
         if ward.looping and ward.open_key:
             self._cases.expect_evidence(ward.name, "crash_loop", ward.open_key)
         if ward.looping == "down" and ward.open_key:

@@ -6,10 +6,11 @@ network file system) is handed to a second thread; if that one hangs, the watchd
 
 import _queue
 import _thread
-import os
 import select
 import time
 from _heapq import heappop, heappush
+
+from holdfast.linux import system as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

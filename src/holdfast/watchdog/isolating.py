@@ -6,11 +6,11 @@ it is given again. Direct evidence is what the evidence process found on the cra
 ``_PATIENCE_S``, or else the note in the exit record (whose code ran last).
 """
 
-import os
 import time
 
 from holdfast.core import isolate, parts
 from holdfast.linux import files
+from holdfast.linux import system as os
 from holdfast.wire import layout
 from holdfast.wire.jsonlite import dumps, loads
 

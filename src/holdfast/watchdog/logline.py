@@ -5,9 +5,13 @@ that follows the log: a regular expression can run for ever, and one in somebody
 to stop the watchdog.
 """
 
-import os
 import sys
 import time
+
+if __name__ == "__main__":
+    sys.path.insert(0, __file__.rsplit("/", 3)[0])
+
+from holdfast.linux import system as os
 
 _SPECIAL = frozenset("\\^$.|?*+()[]{}")
 _CHUNK = 1 << 18
@@ -83,5 +87,4 @@ def _follow(directory: str, n: int, pattern: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, __file__.rsplit("/", 3)[0])
     sys.exit(_follow(sys.argv[1], int(sys.argv[2]), sys.argv[3]))

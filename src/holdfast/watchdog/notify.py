@@ -6,10 +6,10 @@ the credentials that the kernel attaches, never by what the message says.
 """
 
 import _socket
-import os
 from struct import Struct
 
 from holdfast.linux import procfs, talk
+from holdfast.linux import system as os
 from holdfast.wire import layout
 
 TYPE_CHECKING = False
@@ -102,7 +102,7 @@ def _bind(path: str) -> "_socket.socket":
     sock.bind(temporary)
     _prepare(sock)
     # Workers may run as other users; who may talk is decided by the credentials.
-    os.chmod(temporary, 0o666)  # noqa: S103
+    os.chmod(temporary, 0o666)
     os.rename(temporary, path)
     return sock
 

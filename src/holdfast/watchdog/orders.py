@@ -5,10 +5,10 @@ the process. It is over when the process has renamed it to ``KEY.done``. Two at 
 load that keeps a box from recovering (200 workers killed at once would be 200 interpreters otherwise).
 """
 
-import os
 import time
 
 from holdfast.linux import files, pidfd, procfs
+from holdfast.linux import system as os
 from holdfast.watchdog.engine import READ
 from holdfast.wire import layout
 from holdfast.wire.jsonlite import dumps, loads

@@ -7,10 +7,10 @@ box needs. TLS is left to ``exec`` for the same reason that the house processes 
 
 import _socket
 import errno
-import os
 import time
 
 from holdfast.linux import pidfd
+from holdfast.linux import system as os
 from holdfast.watchdog.engine import READ, WRITE
 
 TYPE_CHECKING = False

@@ -4,11 +4,11 @@ Asked quickly at first, then ever more rarely; the keeper is told once it is so,
 it has heard. What follows when a worker does not get ready in time is the ladder's business.
 """
 
-import os
 import sys
 import time
 
 from holdfast.core.detect import pace
+from holdfast.linux import system as os
 from holdfast.watchdog import logline
 from holdfast.watchdog.probes import Probe
 from holdfast.wire import layout, pulse

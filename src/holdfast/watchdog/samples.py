@@ -4,10 +4,12 @@ One small slice of all workers each tick, never all at once; how long a round ta
 been measured to cost. The ring files are the contract's (:mod:`holdfast.wire.sample`).
 """
 
-import os
 import time
+from struct import Struct
 
 from holdfast.core.detect import pace
+from holdfast.linux import procfs
+from holdfast.linux import system as os
 from holdfast.wire import layout, pulse, sample
 
 TYPE_CHECKING = False
@@ -21,6 +23,10 @@ _NUMBER = pulse.I64
 LEAST_S = 0.25
 #: Who was felt this lately need not be felt again, and a sample may come this much early.
 _FRESH_S, _EARLY_S = 0.2, 0.05
+#: Who did not move for so long is forgotten but for the last samples; what creeps is forgotten earlier.
+_REST_S = 60.0
+#: Where in a record its two times are.
+_TIMES, _TIMES_AT = Struct("<2q"), 8
 
 
 class Sampler:
@@ -66,20 +72,55 @@ class Sampler:
             self._cost_s += 0.1 * ((time.thread_time() - began_s) / taken - self._cost_s)
 
     def _take(self, ward: "Ward", least_s: float) -> None:
+        self.look(ward, least_s)
+        if ward.vitals is not None and ward.vitals.signs:
+            self.felt.append(ward)
+
+    def glance(self, ward: "Ward") -> None:
+        """Feel a worker out of its turn, if it has moved; nothing is put on record."""
         process = ward.process()
-        found = process.read() if process is not None else None
-        if process is None or found is None:
+        if process is None:
+            return
+        is_new = not process.seen
+        if not is_new and ward.vitals is None and process.is_still():
+            return
+        found = process.read()
+        if found is None:
+            return
+        vitals = self._feeler.feel(ward, found, time.monotonic())
+        if is_new and ward.care is None and vitals.is_calm():
+            ward.vitals = None  # its turn, and its first sample, are still to come
+
+    def look(self, ward: "Ward", least_s: float) -> None:
+        """Look at one worker, and put on record what was seen.
+
+        Of one that does not move nothing is remembered but its last two samples: the second is dated anew at each look.
+        """
+        process = ward.process()
+        if process is None:
+            return
+        is_first = not process.seen
+        is_still = process.is_still() and ward.care is None
+        if is_still and ward.vitals is None and again(ward):
+            return
+        found = process.read()
+        if found is None:
             return
         now_s = time.monotonic()
         vitals = ward.vitals
         if vitals is None or vitals.start != ward.n or now_s - vitals.felt_s > _FRESH_S:
             vitals = self._feeler.feel(ward, found, now_s)
-            if vitals.signs:
-                self.felt.append(ward)
-        if now_s - vitals.sampled_s >= least_s - _EARLY_S:
+        if not is_still:
+            vitals.moved_s = now_s
+        if is_first or now_s - vitals.sampled_s >= least_s - _EARLY_S:
             vitals.sampled_s = now_s
             wait_ns = process.wait_ns() if ward.care is not None else 0
             write(ward, found, wait_ns, self._run_dir)
+        # Only what it is like now may stand for it: felt, and on record, since it moved last.
+        is_known = vitals.moved_s <= min(vitals.felt_s, vitals.sampled_s)
+        has_rested = is_first or now_s - vitals.moved_s > _REST_S
+        if has_rested and is_known and ward.care is None and vitals.is_calm():
+            ward.vitals = None  # made again from its last sample as soon as it moves
 
 
 def write(ward: "Ward", found: "Reading", wait_ns: int, run_dir: str) -> None:
@@ -94,15 +135,69 @@ def write(ward: "Ward", found: "Reading", wait_ns: int, run_dir: str) -> None:
         more = (beat.tasks_created, beat.threads_created, beat.latency_sum_ns, beat.late_ticks)
     if ward.ring < 0:
         _open_ring(ward, run_dir)
+    ward.is_run = False
     record = sample.RECORD.pack(
         ward.next_sample, time.time_ns(), time.monotonic_ns(), ward.n, ward.pid, found.rss_bytes, found.cpu_ns,
         found.threads, files, found.major_faults, wait_ns, *inside, ord(found.state), *more, children,
     )  # fmt: skip
     try:
-        os.pwrite(ward.ring, record, ward.next_sample % sample.SLOTS * sample.RECORD.size)
+        os.pwrite(ward.ring, record, _offset(ward.next_sample))
     except OSError:
         return  # no memory left for samples: that must not be a reason to stop watching
     ward.next_sample += 1
+
+
+def again(ward: "Ward") -> bool:
+    """Put on record that nothing has changed since the last sample of this life; False when there is none.
+
+    Of a run of equal samples the ring holds the first and the last: a worker that sleeps for days keeps the hours before.
+    """
+    if ward.ring < 0 or ward.next_sample <= 0:
+        return False
+    number = ward.next_sample - 1
+    try:
+        if ward.is_run:
+            times = _TIMES.pack(time.time_ns(), time.monotonic_ns())
+            os.pwrite(ward.ring, times, _offset(number) + _TIMES_AT)
+            return True
+        found = _last(ward)
+        if found is None:
+            return False
+        record = sample.RECORD.pack(number + 1, time.time_ns(), time.monotonic_ns(), *found[3:])
+        os.pwrite(ward.ring, record, _offset(number + 1))
+    except OSError:
+        return True  # no memory left for samples: that must not be a reason to stop watching
+    ward.next_sample, ward.is_run = number + 2, True
+    return True
+
+
+def _offset(number: int) -> int:
+    return number % sample.SLOTS * sample.RECORD.size
+
+
+def _last(ward: "Ward") -> "tuple[int, ...] | None":
+    try:
+        data = os.pread(ward.ring, sample.RECORD.size, _offset(ward.next_sample - 1))
+    except OSError:
+        return None
+    if len(data) < sample.RECORD.size:
+        return None
+    found: tuple[int, ...] = sample.RECORD.unpack(data)
+    return found if (found[0], found[3]) == (ward.next_sample - 1, ward.n) else None
+
+
+def before(ward: "Ward") -> "tuple[float, Reading] | None":
+    """Return when this life was looked at last, and what was seen; None when that is not on record."""
+    if ward.ring < 0 or ward.next_sample <= 0:
+        return None
+    found = _last(ward)
+    if found is None:
+        return None
+    row = dict(zip(sample.FIELDS, found, strict=True))
+    reading = procfs.recalled(
+        chr(row["state"]), row["rss_bytes"], row["cpu_ns"], row["threads"], row["major_faults"]
+    )
+    return row["mono_ns"] / 1e9, reading
 
 
 def _open_ring(ward: "Ward", run_dir: str) -> None:

@@ -4,12 +4,12 @@ Everything here is read from outside and without waiting: the pulse file, /proc,
 notifications have left. What the readings mean is decided in :mod:`holdfast.core.detect`.
 """
 
-import os
 import time
 
 from holdfast.core.detect import level, sickness, starvation
 from holdfast.core.ladder import SICK, SUSPECT, UNKNOWN, WELL
 from holdfast.linux import cgroup
+from holdfast.linux import system as os
 from holdfast.watchdog.probes import Probe
 from holdfast.watchdog.readiness import read_pulse
 from holdfast.watchdog.wards import PROBED

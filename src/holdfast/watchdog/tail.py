@@ -4,8 +4,7 @@ By inode and offset. The keeper replaces the journal by a shorter one now and th
 from its beginning, and every reader tells by the sequence number what it has had.
 """
 
-import os
-
+from holdfast.linux import system as os
 from holdfast.wire import journal, layout
 
 TYPE_CHECKING = False

@@ -5,7 +5,6 @@ of the log) is asked for rarely. A guest of which nothing is known has two detec
 both only a few numbers as long as nothing grows.
 """
 
-import os
 import time
 
 from holdfast.core.detect import peers
@@ -18,8 +17,11 @@ from holdfast.core.detect.lag import Lag
 from holdfast.core.detect.pegged import Pegged
 from holdfast.core.detect.sign import Sign
 from holdfast.core.detect.slope import median
+from holdfast.core.detect.standstill import Standstill
 from holdfast.core.detect.swarm import Swarm
 from holdfast.core.ladder import SICK, SUSPECT, UNKNOWN, WELL
+from holdfast.linux import system as os
+from holdfast.watchdog import samples
 from holdfast.watchdog.senses import Look
 from holdfast.wire import layout, pulse
 
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
     from holdfast.watchdog.wards import Ward
 
 #: How often what costs more is asked for.
-_PACE_S, _FILES_S, _PEERS_S = 1.0, 5.0, 1.0
+_PACE_S, _FILES_S, _PEERS_S = 1.0, 3.0, 1.0
+#: A guest with fewer open files than this is not remembered for them.
+_FEW_FILES = 40
 #: A new life is not judged before this age.
 _SETTLE_S = 3.0
 #: What else may explain these: on a box without processors to spare nobody is shot for them.
@@ -43,7 +47,7 @@ _FACTORS = {"task_bomb": 10.0, "thread_bomb": 3.0, "child_bomb": 5.0}
 #: All flags that are raised by what is felt here.
 FLAGS = (
     "loop_lag", "slow", "pegged", "deadlock", "task_bomb", "thread_bomb", "child_bomb", "fd_leak", "memory_leak", "odd_one_out",
-    "log_storm", "log_silence",
+    "log_storm", "log_silence", "stopped",
 )  # fmt: skip
 _NEEDS_PULSE = frozenset({"loop_lag", "slow", "pegged", "deadlock", "task_bomb", "odd_one_out"})
 
@@ -51,14 +55,13 @@ _NEEDS_PULSE = frozenset({"loop_lag", "slow", "pegged", "deadlock", "task_bomb",
 class Inner:
     """What is remembered of a worker with a pulse."""
 
-    __slots__ = ("children", "effort", "files", "lag", "likeness", "log", "pegged", "tasks")
+    __slots__ = ("children", "effort", "lag", "likeness", "log", "pegged", "tasks")
 
     def __init__(self) -> None:
         self.lag = Lag()
         self.effort = Effort()
         self.pegged = Pegged()
         self.tasks = Swarm()
-        self.files: Descriptors | None = None
         self.log: Chatter | None = None
         self.children: Swarm | None = None
         self.likeness: dict[str, peers.Likeness] = {}
@@ -68,8 +71,31 @@ class Vitals:
     """What is remembered of one worker."""
 
     __slots__ = (
-        "children", "cpu_ns", "cpu_s", "disturbed_s", "felt_s", "files", "growth", "inner", "most_files", "next_files_s",
-        "paced", "rss", "sampled_s", "serving_ns", "share", "signs", "start", "threads", "work",
+        "began_rss",
+        "children",
+        "cpu_ns",
+        "cpu_s",
+        "descriptors",
+        "disturbed_s",
+        "felt_s",
+        "files",
+        "growth",
+        "inner",
+        "most_files",
+        "moved_s",
+        "next_files_s",
+        "paced",
+        "rss",
+        "sampled_s",
+        "serving_ns",
+        "share",
+        "signs",
+        "standstill",
+        "start",
+        "threads",
+        "waited_ns",
+        "wanted",
+        "work",
     )  # fmt: skip
 
     def __init__(self, start: int) -> None:
@@ -77,13 +103,21 @@ class Vitals:
         self.growth = Growth()
         self.threads = Swarm()
         self.inner: Inner | None = None
+        self.descriptors: Descriptors | None = None  #: None: it has too few to leak any
+        self.standstill: Standstill | None = (
+            None  #: None: it runs, or has a heartbeat that says more
+        )
         self.signs: dict[str, Sign] | None = None  #: what is believed now; None: nothing
         self.felt_s = self.sampled_s = 0.0
+        self.moved_s = 0.0  #: when it was seen to have run, or to be otherwise than before
         self.cpu_s = 0.0  #: when processor time was last compared
         self.cpu_ns = self.serving_ns = 0
         self.share = 0.0  #: of a processor, over the last second
+        self.wanted = 0.0  #: the same, of the time in which it could have had one
+        self.waited_ns = 0  #: on a run queue, so far
         self.work = 0
         self.rss = 0
+        self.began_rss = 0  #: when this began to be remembered
         self.files = -1
         self.most_files = -1
         self.paced = 0  #: work done at the last comparison
@@ -99,6 +133,13 @@ class Vitals:
             self.inner = Inner()
             self.inner.effort = inner.effort
             self.inner.effort.restart()
+
+    def is_calm(self) -> bool:
+        """Whether nothing is remembered that cannot be made again from the last sample."""
+        return (
+            not (self.signs or self.inner or self.descriptors or self.standstill or self.children)
+            and not self.growth.pace_s()
+        )
 
     def remembered(self) -> "Inner":
         """Return what is remembered beyond a few numbers; from now on there is such a thing."""
@@ -130,6 +171,12 @@ class Feeler:
         vitals = ward.vitals
         if vitals is None:
             vitals = ward.vitals = Vitals(ward.n)
+            vitals.moved_s = now_s
+            known = samples.before(ward)
+            if known is not None:
+                # What it was like until now: without that its first step would be none.
+                self.feel(ward, known[1], known[0])
+                vitals.began_rss = vitals.rss
         elif vitals.start != ward.n:
             vitals.begin(ward.n)
         limits = ward.spec.detect
@@ -148,9 +195,23 @@ class Feeler:
             self._inside(ward, vitals, vitals.remembered(), reading, beat, age_s, now_s)
         elif now_s - vitals.cpu_s >= _PACE_S:
             self._pace(vitals, reading.cpu_ns, 0, now_s)
-        if ward.care is not None:
-            self._rarely(ward, vitals, age_s, now_s)
+        if beat is None:
+            self._state(ward, vitals, reading, now_s)
+        if now_s >= vitals.next_files_s and limits["fd_leak"]:
+            vitals.next_files_s = now_s + _FILES_S
+            self._files(ward, vitals, age_s, now_s)
         return vitals
+
+    def _state(self, ward: "Ward", vitals: Vitals, reading: "Reading", now_s: float) -> None:
+        freeze_s = ward.spec.detect["freeze"]
+        if reading.state in "TtD" and freeze_s:
+            if vitals.standstill is None:
+                vitals.standstill = Standstill()
+            sign = vitals.standstill.add(now_s, reading.state, reading.cpu_ns, freeze_s)
+            vitals.say("stopped", sign)
+        elif vitals.standstill is not None:
+            vitals.standstill = None
+            vitals.say("stopped", None)
 
     def _memory(
         self,
@@ -207,10 +268,11 @@ class Feeler:
         ):
             self._effort(ward, vitals, inner, reading, beat, now_s)
         if now_s - vitals.cpu_s >= _PACE_S:
-            finished = self._pace(vitals, reading.cpu_ns, beat.cpu_ns, now_s, beat.work_done)
+            waited_ns = process.wait_ns() if process is not None else 0
+            finished = self._pace(vitals, reading.cpu_ns, beat.cpu_ns, now_s, beat.work_done, waited_ns)  # fmt: skip
             if limits["pegged"]:
                 sign = inner.pegged.add(
-                    now_s, vitals.share, finished, beat.in_flight, lag_s=beat.lag_ns / 1e9,
+                    now_s, vitals.wanted, finished, beat.in_flight, lag_s=beat.lag_ns / 1e9,
                     has_worked=beat.work_done > 0, limit_s=limits["pegged"],
                 )  # fmt: skip
                 vitals.say("pegged", sign if is_settled else None)
@@ -249,8 +311,8 @@ class Feeler:
         return [(name, n, late_ns / 1e9, cpu_ns / 1e9) for name, n, late_ns, cpu_ns in whole.routes]
 
     def _pace(
-        self, vitals: Vitals, cpu_ns: int, serving_ns: int, now_s: float, work: int = 0
-    ) -> int:
+        self, vitals: Vitals, cpu_ns: int, serving_ns: int, now_s: float, work: int = 0, waited_ns: int = 0
+    ) -> int:  # fmt: skip
         """Compare processor time with that of a second ago; return the work done meanwhile (all of it at first)."""
         passed_ns = (now_s - vitals.cpu_s) * 1e9
         if vitals.cpu_s and passed_ns > 0:
@@ -258,29 +320,27 @@ class Feeler:
             if serving_ns and vitals.serving_ns:
                 spent_ns = serving_ns - vitals.serving_ns
             vitals.share = max(0.0, spent_ns / passed_ns)
+            # On a busy box nobody gets a whole processor; what counts is whether it took all that it was given.
+            had_ns = max(passed_ns / 4, passed_ns - max(0, waited_ns - vitals.waited_ns))
+            vitals.wanted = min(max(1.0, vitals.share), vitals.share * passed_ns / had_ns)
+        vitals.waited_ns = waited_ns
         finished, vitals.paced = work - vitals.paced, work
         vitals.cpu_s, vitals.cpu_ns, vitals.serving_ns = now_s, cpu_ns, serving_ns
         return finished
 
     # -- what costs more ---------------------------------------------------------------------------
 
-    def _rarely(self, ward: "Ward", vitals: Vitals, age_s: float, now_s: float) -> None:
-        limits = ward.spec.detect
-        if now_s >= vitals.next_files_s and limits["fd_leak"]:
-            vitals.next_files_s = now_s + _FILES_S
-            self._files(ward, vitals, age_s, now_s)
-
     def _files(self, ward: "Ward", vitals: Vitals, age_s: float, now_s: float) -> None:
         if vitals.most_files < 0:
             vitals.most_files = _most_files(ward.pid)
         vitals.files = open_files(ward.pid)
-        if vitals.files < 0:
+        few = min(_FEW_FILES, vitals.most_files // 2) if vitals.descriptors is None else 0
+        if vitals.files < few:
             return
-        inner = vitals.remembered()
-        if inner.files is None:
-            inner.files = Descriptors()
+        if vitals.descriptors is None:
+            vitals.descriptors = Descriptors()
         limits = ward.spec.detect
-        sign = inner.files.add(
+        sign = vitals.descriptors.add(
             now_s, vitals.files, vitals.most_files, limits["fd_leak"],
             is_settled=ward.is_ready and age_s > limits["warm_up"],
         )  # fmt: skip

@@ -5,12 +5,12 @@ cost next to nothing, so specs are shared between workers that are alike, and al
 watched worker needs is in a :class:`Care`, which the others do not have.
 """
 
-import os
 import time
 
 from holdfast.core.detect.silence import Silence
 from holdfast.core.detect.streak import Streak
 from holdfast.linux import procfs
+from holdfast.linux import system as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Ward:
     """One worker."""
 
     __slots__ = (
-        "care", "is_ready", "is_shed", "looping", "n", "name", "next_sample", "oom_kills", "open_key", "pid", "proc", "ready_s",
+        "care", "is_ready", "is_run", "is_shed", "looping", "n", "name", "next_sample", "oom_kills", "open_key", "pid", "proc", "ready_s",
         "ring", "spare", "spec", "started_s", "storm", "ticks", "up", "vitals",
     )  # fmt: skip
 
@@ -91,6 +91,9 @@ class Ward:
         self.proc: procfs.Proc | None = None
         self.ring = -1  #: descriptor of the samples file
         self.next_sample = -1
+        self.is_run = (
+            False  #: its last sample says the same as the one before and was dated anew since
+        )
         self.care: Care | None = None
         self.storm: Storm | None = None
         self.is_shed = False  #: stopped by us, until the box is well
@@ -98,7 +101,9 @@ class Ward:
         self.open_key = ""  #: the evidence of its last death, as long as that has no verdict
         self.oom_kills: int | None = None
         self.ready_s = 0.0  #: since when it is ready
-        self.vitals: Vitals | None = None
+        self.vitals: Vitals | None = (
+            None  #: None: it has not moved since we saw it first, or for long
+        )
 
     def begin(self, n: int, pid: int, ticks: int, started_s: float) -> None:
         """A life begins (or a spare is promoted)."""
@@ -118,7 +123,7 @@ class Ward:
             self.care.close()
             self.care = None
         self.pid = self.ticks = 0
-        self.is_ready = False
+        self.is_ready = self.is_run = False
 
     def process(self) -> "procfs.Proc | None":
         """Return the kept view of the process; None when there is none, or it is not the one we mean."""

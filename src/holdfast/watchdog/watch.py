@@ -4,13 +4,13 @@ It senses, raises flags, asks for evidence, orders remedies and verifies them; e
 only puts them together. It kills nothing but house processes that do not beat: workers are the keeper's.
 """
 
-import os
 import sys
 import time
 
 from holdfast.core.detect import starvation
 from holdfast.core.ladder import WELL
 from holdfast.linux import cgroup, files, places, procfs, talk
+from holdfast.linux import system as os
 from holdfast.linux.house import House, inherited, raise_open_files
 from holdfast.linux.revive import AnchorWatch, reap_revived
 from holdfast.model.errors import StateError
@@ -154,19 +154,7 @@ class Watchdog:
         began_s = time.monotonic()
         cpu_s = time.thread_time()
         passed_s, self.last_look_s = began_s - self.last_look_s, began_s
-        if self.has_cared:
-            cared = [ward for ward in self.roll.by_name.values() if ward.care is not None]
-            self.senses.gather(cared, began_s)
-            for name in self.orders.live():
-                disturbed = self.roll.by_name.get(name)
-                if disturbed is not None:
-                    self.feeler.disturb(disturbed, began_s + _DISTURBED_S)
-            for ward in cared:
-                vitals.feel_now(self.feeler, ward, began_s)
-            self.peers.tick(cared, began_s)
-            self._ask_logs(cared, began_s)
-        else:
-            cared = []
+        cared = self._feel_cared(began_s) if self.has_cared else []
         self.sampler.tick(self.roll.by_name, min(passed_s, 2.0), self.watch["sample_s"])
         if not self.is_ending:
             for ward in cared:
@@ -179,16 +167,34 @@ class Watchdog:
                 if found is not None and found.care is None:
                     vitals.feel_now(self.feeler, found, began_s)
                     self._look_at(found, began_s)
-            for ward in [w for w in self.roll.by_name.values() if w.looping]:
-                self.cases.look(ward.name, "crash_loop", self.senses.loop(ward, began_s), ward.n)
+            for name, ward in list(self.deaths.looping.items()):
+                if ward.looping and self.roll.by_name.get(name) is ward:
+                    self.cases.look(name, "crash_loop", self.senses.loop(ward, began_s), ward.n)
+                else:
+                    del self.deaths.looping[name]
         cost_s = time.thread_time() - cpu_s
         self._look_closely_at(cared or self.sampler.felt)
         busy = bool(cared) or len(self.cases) > 0 or self.sampler.is_quick
-        pause_s = (
-            min(_LONGEST_LOOK_S, max(_LOOK_S, cost_s / _LOOK_SHARE)) if busy else _LONGEST_LOOK_S
-        )
-        self.next_look_s = time.monotonic() + pause_s
+        if busy:
+            pause_s = min(_LONGEST_LOOK_S, max(_LOOK_S, cost_s / _LOOK_SHARE))
+            self.next_look_s = time.monotonic() + pause_s
+        else:
+            self.next_look_s = self.next_tick_s  # waking once is cheaper than twice
         self.engine.at(self.next_look_s, self._look)
+
+    def _feel_cared(self, now_s: float) -> "list[Ward]":
+        """Take in what those say who are asked for signs of life; return them."""
+        cared = [ward for ward in self.roll.by_name.values() if ward.care is not None]
+        self.senses.gather(cared, now_s)
+        for name in self.orders.live():
+            disturbed = self.roll.by_name.get(name)
+            if disturbed is not None:
+                self.feeler.disturb(disturbed, now_s + _DISTURBED_S)
+        for ward in cared:
+            vitals.feel_now(self.feeler, ward, now_s)
+        self.peers.tick(cared, now_s)
+        self._ask_logs(cared, now_s)
+        return cared
 
     def _look_at(self, ward: "Ward", now_s: float) -> None:
         seen = self.senses.looks(ward, now_s)
@@ -243,7 +249,8 @@ class Watchdog:
         cpu_s = time.thread_time()
         wards = [ward for ward in self.roll.by_pid.values() if ward.care is None]
         for ward in wards:
-            if vitals.feel_now(self.feeler, ward) and ward.vitals is not None and ward.vitals.signs:
+            self.sampler.glance(ward)
+            if ward.vitals is not None and ward.vitals.signs:
                 self._look_at(ward, now_s)
         self._look_closely_at(wards)
         self.sweep_at_s = now_s + (time.thread_time() - cpu_s) / _SWEEP_SHARE
@@ -285,6 +292,7 @@ class Watchdog:
         self.box.go_by(self.watch)
         self.isolating.adopt_plan(plan)
         self.has_cared = any(ward.spec.needs_care() for ward in self.roll.by_name.values())
+        self.box.has_cared = self.has_cared
         for name in self.cases.workers() - self.roll.by_name.keys() - {NODE}:
             self.cases.release(name)
         self.cases.forget_strangers()
@@ -424,7 +432,7 @@ class Watchdog:
             self.engine.watch(self.anchor.descriptor, READ, lambda _: self._anchor_died())
             self.is_held = False  # a new anchor holds nothing yet
         if self.anchor.is_homeless:
-            os._exit(0)
+            os.exit_now(0)
         if self.anchor.descriptor < 0:
             if not self.seeks_anchor:
                 self.seeks_anchor = True

@@ -35,6 +35,7 @@ greater number is the newer one. The JSON (:func:`decode_sites`)::
      "running": [[how many threads, [frames, innermost first]]],   where the threads are; only when there are very many
      "blocked": [[how many looks, [frames]]],                      where the serving loop was while it was late
      "stuck": [[frames]],                                          of threads that wait for a lock, look after look
+     "died": [signal],                                             of child processes that died of one unasked; only if any did
      "asking": {"file:line in function": count}}                   who handed work to executors
 """
 

@@ -1,7 +1,8 @@
 """Samples of a worker: a ring in a file of its own, written by the watchdog, read by anybody.
 
 Fixed-size records in a ring file (``samples/WORKER``): the slot of sample number i is ``i % SLOTS``.
-Ten minutes at one a second, more where samples are rarer.
+Ten minutes at one a second, more where samples are rarer. Of a run of equal samples there are the first and the last: the last
+one's two times are written anew as long as nothing changes.
 """
 
 from struct import Struct
