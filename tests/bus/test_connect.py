@@ -147,7 +147,7 @@ def test_tls_with_a_certificate_that_is_checked(scheme: str, tmp_path: Path) -> 
             await bus.register(lambda x: x, "com.test.echo", inline=True)
             assert await bus.call("com.test.echo", "x" * 100_000) == "x" * 100_000
         with pytest.raises(CannotConnect, match=r"(?i)certificate"):
-            await to(url, open_s=0.2 * SLOWNESS).open()
+            await to(url, open_s=0.5 * SLOWNESS).open()
         server.close()
 
     play(story)

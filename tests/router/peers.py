@@ -320,7 +320,7 @@ class WebSocketPeer(Peer):
             self.control.append((opcode, payload))
 
 
-def tls_files(directory: Any, name: str = "localhost") -> tuple[str, str]:
+def tls_files(directory: Any, name: str = "localhost", days: float = 1) -> tuple[str, str]:
     """Make a certificate that signs itself; (certificate, key)."""
     import datetime as dt
 
@@ -337,8 +337,8 @@ def tls_files(directory: Any, name: str = "localhost") -> tuple[str, str]:
         .issuer_name(who)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=30))
+        .not_valid_after(now + dt.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

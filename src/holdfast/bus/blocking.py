@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from holdfast.bus.connect import Connection
-    from holdfast.bus.session import Registration, Subscription
+    from holdfast.bus.declared import Registration, Subscription
 
 T = TypeVar("T")
 

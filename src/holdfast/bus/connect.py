@@ -21,8 +21,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any
 
+from holdfast.bus.api import Bus
+from holdfast.bus.asking import log_problem
+from holdfast.bus.dialling import PING_S, SERIALIZERS, open_session
 from holdfast.bus.errors import (
     BusError,
     CallTimeout,
@@ -33,20 +36,9 @@ from holdfast.bus.errors import (
     QueueFull,
     WampError,
 )
-from holdfast.bus.handlers import Handler
-from holdfast.bus.joining import hello_details, join
-from holdfast.bus.link import MESSAGE_BYTES, Connected, RawSocketLink, WebSocketLink
+from holdfast.bus.link import MESSAGE_BYTES
 from holdfast.bus.running import remaining_s
-from holdfast.bus.session import (
-    ClientSession,
-    ProgressiveCall,
-    Registration,
-    Subscription,
-    log_problem,
-    register_options,
-    subscribe_options,
-)
-from holdfast.bus.urls import Url, parse
+from holdfast.bus.urls import parse
 from holdfast.core.backoff import Backoff
 
 if TYPE_CHECKING:
@@ -54,16 +46,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from typing import Self
 
-    from holdfast.bus.session import Invoke, Match, OnProblem, RunSync
+    from holdfast.bus.asking import OnProblem, RunSync
+    from holdfast.bus.caller import ProgressiveCall
+    from holdfast.bus.declared import Registration, Subscription
+    from holdfast.bus.session import ClientSession
 
-#: Offered to the router; over WebSocket it chooses, over RawSocket the first one that it takes is used.
-SERIALIZERS = ("msgpack", "json")
 #: No batches: this client writes all messages of a turn together as it is.
 _SPOKEN = frozenset(("json", "msgpack", "cbor"))
 #: Seconds for one attempt: connection, handshake, sign-in.
 ATTEMPT_S = 5.0
-#: Seconds between two questions whether the router is there.
-PING_S = 10.0
 #: Seconds until the first connection has to be there.
 OPEN_S = 10.0
 
@@ -138,144 +129,8 @@ def connect(
     )
 
 
-class Joined(NamedTuple):
-    """A connection that a router has let in."""
-
-    link: Connected
-    session_id: int
-    realm: str
-    details: dict[str, Any]  #: of WELCOME
-    rest: list[bytes]  #: messages that came right after it
-
-
-async def open_session(
-    url: Url,
-    realm: str,
-    *,
-    run_sync: RunSync | None = None,
-    on_problem: OnProblem | None = None,
-    **how: Any,
-) -> ClientSession:
-    """Connect once, join, and return the session; `how` as for :func:`dial`, which says what it raises."""
-    joined = await dial(url, realm, **how)
-    link = joined.link
-    session = ClientSession(link, joined.session_id, joined.realm, joined.details, run_sync=run_sync, on_problem=on_problem)  # fmt: skip
-    for message in joined.rest:
-        session.receive(message)
-    if link.gone:
-        session.lost(link.gone)
-    return session
-
-
-async def dial(
-    url: Url,
-    realm: str,
-    *,
-    auth: dict[str, Any] | None = None,
-    role: str | None = None,
-    authid: str | None = None,
-    serializers: tuple[str, ...] = SERIALIZERS,
-    ping_s: float = PING_S,
-    message_bytes: int = MESSAGE_BYTES,
-    ssl: ssl_.SSLContext | None = None,
-    headers: tuple[tuple[str, str], ...] = (),
-    roles: dict[str, Any] | None = None,
-) -> Joined:
-    """Connect once and join; CannotConnect or JoinRefused otherwise.
-
-    `roles` takes the place of what this client can do. Whoever gets the result takes `receive` and `lost` of the link over
-    before anything else is awaited.
-    """
-    signer = None
-    if auth:
-        # A new one each time: nonces are used once.
-        from holdfast.bus.signing import make_signer
-
-        signer = make_signer(auth)
-        headers = (*headers, *signer.headers)
-    choices = [serializers] if url.is_websocket else [(name,) for name in serializers]
-    refused = CannotConnect("no serializer was offered that a RawSocket can speak")
-    for offered in choices:
-        try:
-            link = await _open_link(url, offered, message_bytes, ping_s, ssl, headers)
-        except CannotConnect as error:
-            refused = error
-            if not _is_serializer_refused(error):
-                raise
-        else:
-            break
-    else:
-        raise refused
-    try:
-        extra = None
-        if signer is not None:
-            signer.channel_id = link.channel_id()
-            extra = signer.hello()
-        details = hello_details(authid, role, extra)
-        if roles is not None:
-            details["roles"] = roles
-        session_id, welcome, rest = await join(link, realm, details, signer)
-    except BaseException:
-        link.close()
-        raise
-    return Joined(link, session_id, welcome.get("realm", realm), welcome, rest)
-
-
-async def _open_link(
-    url: Url,
-    serializers: tuple[str, ...],
-    message_bytes: int,
-    ping_s: float,
-    ssl: ssl_.SSLContext | None,
-    headers: tuple[tuple[str, str], ...],
-) -> Connected:
-    loop = asyncio.get_running_loop()
-    link: Connected
-    if url.is_websocket:
-        link = WebSocketLink(
-            url.host_header, url.http_path, serializers, message_bytes, ping_s, headers
-        )
-    else:
-        link = RawSocketLink(serializers[0], message_bytes, ping_s)
-    try:
-        if url.socket_path:
-            await loop.create_unix_connection(lambda: link, url.socket_path)
-        elif url.is_tls:
-            await loop.create_connection(
-                lambda: link, url.host, url.port, ssl=ssl or _default_ssl(), server_hostname=url.host,
-            )  # fmt: skip
-        else:
-            await loop.create_connection(lambda: link, url.host, url.port)
-        await link.opened
-    except OSError as error:
-        link.opened.cancel()
-        raise CannotConnect(_reason(error)) from error
-    except BaseException:
-        link.opened.cancel()
-        link.abort("given up")
-        raise
-    return link
-
-
-def _reason(error: OSError) -> str:
-    """The system's words; asyncio puts its own in their place, with the address that is in our text anyway."""
-    if isinstance(error, ConnectionError) and error.errno:
-        return os.strerror(error.errno)
-    return error.strerror or str(error)
-
-
-def _default_ssl() -> ssl_.SSLContext:
-    import ssl
-
-    return ssl.create_default_context()
-
-
-def _is_serializer_refused(error: CannotConnect) -> bool:
-    return "serializer" in str(error)
-
-
-class Connection:
-    """A session that outlives its connections; made by :func:`connect`. The methods are those of :class:`ClientSession`."""
+class Connection(Bus):
+    """A session that outlives its connections; made by :func:`connect`."""
 
     def __init__(
         self,
@@ -420,25 +275,6 @@ class Connection:
 
     # -- using -----------------------------------------------------------------------------------
 
-    def call(
-        self,
-        procedure: str,
-        /,
-        *args: Any,
-        timeout_s: float | None = None,
-        on_progress: Callable[..., Any] | None = None,
-        disclose_me: bool | None = None,
-        idempotent: bool = False,
-        options: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> Coroutine[Any, Any, Any]:
-        """As :meth:`ClientSession.call`; waits for a connection where there is none.
-
-        `idempotent`: the call does no harm when it is carried out twice, so it is made again when the
-        connection is lost under way.
-        """
-        return self.call_with(procedure, args, kwargs, timeout_s, on_progress, disclose_me, options, idempotent)  # fmt: skip
-
     def call_with(
         self,
         procedure: str,
@@ -484,41 +320,21 @@ class Connection:
                 if not idempotent or self._is_closed:
                     raise
 
-    def progressive_call(
+    def _progressive_call(
         self,
         procedure: str,
-        /,
-        *,
-        timeout_s: float | None = None,
-        on_progress: Callable[..., Any] | None = None,
-        disclose_me: bool | None = None,
-        options: dict[str, Any] | None = None,
+        timeout_s: float | None,
+        on_progress: Callable[..., Any] | None,
+        disclose_me: bool | None,
+        options: dict[str, Any] | None,
     ) -> ProgressiveCall:
-        """As :meth:`ClientSession.progressive_call`; ConnectionLost where there is no connection."""
-        return self._present(f"calling {procedure}").progressive_call(
+        if self.session is None:
+            lost = ConnectionLost(self.trouble or "not connected yet")
+            lost.doing = f"calling {procedure}"
+            raise lost
+        return self.session.progressive_call(
             procedure, timeout_s=timeout_s, on_progress=on_progress, disclose_me=disclose_me, options=options
         )  # fmt: skip
-
-    @overload
-    def publish(self, topic: str, /, *args: Any, acknowledge: Literal[True], options: dict[str, Any] | None = None, **kwargs: Any) -> Awaitable[int]: ...  # fmt: skip
-    @overload
-    def publish(self, topic: str, /, *args: Any, acknowledge: Literal[False] = False, options: dict[str, Any] | None = None, **kwargs: Any) -> None: ...  # fmt: skip
-
-    def publish(
-        self,
-        topic: str,
-        /,
-        *args: Any,
-        acknowledge: bool = False,
-        options: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> Awaitable[int] | None:
-        """As :meth:`ClientSession.publish`; waits in a queue while there is no connection.
-
-        Raises:
-            QueueFull: No connection, and `queued_publishes` wait already.
-        """
-        return self.publish_with(topic, args, kwargs, options, acknowledge)
 
     def publish_with(
         self,
@@ -549,40 +365,6 @@ class Connection:
         sent = session.publish_with(topic, args, kwargs, options, acknowledge=True)
         assert sent is not None  # noqa: S101 -- it is acknowledged
         return await sent
-
-    async def register(
-        self,
-        handler: Callable[..., Any],
-        uri: str,
-        *,
-        match: Match = "exact",
-        invoke: Invoke = "single",
-        concurrency: int | None = None,
-        inline: bool = False,
-        options: dict[str, Any] | None = None,
-    ) -> Registration:
-        """As :meth:`ClientSession.register`; registered again after each join."""
-        how = Handler(handler, inline=inline)
-        made = Registration(
-            self, uri, how, register_options(how, match, invoke, concurrency, options)
-        )
-        await self._declare(made)
-        return made
-
-    async def subscribe(
-        self,
-        handler: Callable[..., Any],
-        uri: str,
-        *,
-        match: Match = "exact",
-        get_retained: bool = False,
-        inline: bool = False,
-        options: dict[str, Any] | None = None,
-    ) -> Subscription:
-        """As :meth:`ClientSession.subscribe`; subscribed again after each join."""
-        made = Subscription(self, uri, Handler(handler, inline=inline), subscribe_options(match, get_retained, options))  # fmt: skip
-        await self._declare(made)
-        return made
 
     async def unregister(self, registration: Registration) -> None:
         """Do not offer a procedure any more."""
@@ -739,13 +521,6 @@ class Connection:
             raise late from None
         finally:
             self._waiters.discard(waiter)
-
-    def _present(self, doing: str) -> ClientSession:
-        if self.session is None:
-            lost = ConnectionLost(self.trouble or "not connected yet")
-            lost.doing = doing
-            raise lost
-        return self.session
 
     def _kept(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():

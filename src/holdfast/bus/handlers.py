@@ -25,7 +25,7 @@ class Handler:
     """A function and how to run it."""
 
     __slots__ = (
-        "function", "has_extras", "kind", "wants_chunks", "wants_details", "wants_progress",
+        "function", "has_extras", "is_brief", "kind", "wants_chunks", "wants_details", "wants_progress",
     )  # fmt: skip
 
     def __init__(self, function: Any, *, inline: bool) -> None:
@@ -42,6 +42,8 @@ class Handler:
         self.wants_progress = "progress" in keyword_only
         self.wants_chunks = "chunks" in keyword_only
         self.has_extras = self.wants_details or self.wants_progress or self.wants_chunks
+        #: A coroutine function that has not been seen to wait while others stood behind it (:mod:`callee`).
+        self.is_brief = self.kind == COROUTINE and not self.has_extras
 
     def misfit(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         """Why the function cannot take these arguments; "" if it can (or does not tell)."""

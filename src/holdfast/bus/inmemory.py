@@ -30,7 +30,7 @@ from holdfast.wire.wamp import CODECS, EncodeError, ProtocolError, open_payload
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from holdfast.bus.session import OnProblem, RunSync
+    from holdfast.bus.asking import OnProblem, RunSync
     from holdfast.core.wamp.messages import Payload, Shared
     from holdfast.model.bus import Action, HistoryPlan, Match, PermissionPlan, RealmPlan, RolePlan
 

@@ -14,7 +14,7 @@ from holdfast.bus.errors import CannotConnect, JoinRefused
 from holdfast.core.wamp.messages import ABORT, AUTHENTICATE, CHALLENGE, GOODBYE, HELLO, WELCOME
 
 if TYPE_CHECKING:
-    from holdfast.bus.session import Link
+    from holdfast.bus.asking import Link
     from holdfast.bus.signing import Signer
 
 #: What this client can do (specification: "Feature Announcement"). The specification spells call canceling in two ways.

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from concurrent.futures import Future
 
-    from holdfast.bus.session import ClientSession, Registration
+    from holdfast.bus.callee import Callee
+    from holdfast.bus.declared import Registration
 
 #: What runs in this context, if it runs for a call.
 CURRENT: ContextVar[Invocation | None] = ContextVar("holdfast_invocation", default=None)
@@ -91,14 +92,20 @@ class Event:
 class Invocation:
     """One run of a procedure."""
 
-    __slots__ = (
-        "_chunks", "_ended", "_timer", "_waiter", "deadline_s", "details", "is_interrupted", "is_started",
-        "is_timed_out", "registration", "request", "session", "task", "timeout_s",
-    )  # fmt: skip
+    # Most runs never need more than the four things that they are made with.
+    task: asyncio.Task[None] | None = None
+    is_started = False
+    #: End of the caller's patience (monotonic seconds), where the router tells it.
+    deadline_s: float | None = None
+    timeout_s: float | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _chunks: deque[Chunk] | None = None
+    _waiter: asyncio.Future[None] | None = None
+    _ended = False
 
     def __init__(
         self,
-        session: ClientSession,
+        session: Callee,
         request: int,
         registration: Registration,
         details: dict[str, Any],
@@ -108,17 +115,6 @@ class Invocation:
         self.registration = registration
         #: INVOCATION.Details as they came.
         self.details = details
-        self.task: asyncio.Task[None] | None = None
-        self.is_started = False
-        self.is_interrupted = False
-        self.is_timed_out = False
-        #: End of the caller's patience (monotonic seconds), where the router tells it.
-        self.deadline_s: float | None = None
-        self.timeout_s: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._chunks: deque[Chunk] | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._ended = False
         if details:
             self._read(details)
 
@@ -188,6 +184,11 @@ class Invocation:
             await self._waiter
 
     # -- what the session uses -------------------------------------------------------------------
+
+    @property
+    def is_simple(self) -> bool:
+        """Its arguments are in one piece, and there is no deadline."""
+        return self.timeout_s is None and self._chunks is None
 
     @property
     def is_progressive(self) -> bool:

@@ -1,6 +1,7 @@
 """The process that hosts components; started by the keeper (ARCHITECTURE, "The environment of a worker")."""
 
 import gc
+import os
 import sys
 
 # Imports make nothing but things that stay: passes over them cost a start 10 ms. main() goes back to what was.
@@ -15,6 +16,13 @@ except ModuleNotFoundError:
     sys.path.append(__file__.rsplit("/", 3)[0])
     import holdfast  # noqa: F401
 
-from holdfast.container.host import main  # noqa: E402 -- after the package was found
+from holdfast.container import turn  # noqa: E402 -- after the package was found
 
-main(collect_at)
+# What comes next is what takes long.
+taken = turn.take(
+    os.environ.get("HOLDFAST_RUN", ""), turn.patience_s(os.environ), len(os.sched_getaffinity(0))
+)
+
+from holdfast.container.host import main  # noqa: E402
+
+main(collect_at, taken)

@@ -16,7 +16,7 @@ import time
 
 from holdfast.agent import hooks, words
 from holdfast.agent.pulse import PulseWriter
-from holdfast.container import faults, foreign, stacks
+from holdfast.container import faults, foreign, stacks, turn
 from holdfast.container.beat import Beats
 from holdfast.container.control import Control
 from holdfast.container.hosted import Hosted
@@ -44,11 +44,12 @@ CRASHED, NO_ROOM, MISCONFIGURED = 70, 74, 78
 PATIENCE_S = 5.0
 
 
-def main(collect_at: "tuple[int, int, int]") -> "NoReturn":
+def main(collect_at: "tuple[int, int, int]", taken: int) -> "NoReturn":
     """Run the worker that the environment names, until death.
 
     Args:
         collect_at: The garbage collector's thresholds once the imports are done.
+        taken: Its turn to import (:mod:`holdfast.container.turn`).
     """
     gc_imports = gc.get_threshold()[0]
     faulthandler.enable()
@@ -83,6 +84,7 @@ def main(collect_at: "tuple[int, int, int]") -> "NoReturn":
         _leave(NO_ROOM, f"cannot make the pulse file {main_path}: {error.strerror}")
     host = Host(run_dir, plan, pulse)
     host.import_components()
+    turn.give_back(taken)
     if go:
         gc.collect()  # there is time for it here
     # What the imports made lives for ever: out of the collector's sight, no pass over it later.
@@ -297,6 +299,10 @@ class Host:
             reply({"ok": True, "metrics": read})
         elif do == "stacks":
             reply({"ok": True, "stacks": stacks.text(self._loop)})
+        elif do == "tasks":
+            from holdfast.agent.tasktree import tree
+
+            reply({"ok": True, "tree": tree()})
         elif do == "census":
             # It takes a while, and the beat must not wait for it.
             threading.Thread(target=_take_census, args=(request, reply), daemon=True).start()
@@ -307,7 +313,7 @@ class Host:
         elif do == "fault":
             self._inject(request, reply)
         else:
-            says = f"unknown request {do!r}; known: components, metrics, start, stop, restart, stacks, census, fault"
+            says = f"unknown request {do!r}; known: components, metrics, start, stop, restart, stacks, tasks, census, fault"
             reply({"ok": False, "error": says})
 
     def _named(self, request: "Answer", reply: "Reply") -> "Hosted | None":

@@ -1,6 +1,6 @@
 """How do we open a link to another router, and what goes over that connection?
 
-The dialling end of :mod:`holdfast.router.links`: the bus client connects and signs in (:func:`holdfast.bus.connect.dial`), then the
+The dialling end of :mod:`holdfast.router.links`: the bus client connects and signs in (:func:`holdfast.bus.dialling.dial`), then the
 connection belongs to the link. Over here a session stands for the other router, and this module is its connection. Imported
 only where there is a link to open.
 """
@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from time import monotonic
 
-from holdfast.bus.connect import chance, dial
+from holdfast.bus.connect import chance
+from holdfast.bus.dialling import dial
 from holdfast.bus.errors import CannotConnect, JoinRefused
 from holdfast.bus.joining import ROLES
 from holdfast.bus.urls import parse
@@ -37,7 +38,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from holdfast.bus.connect import Joined
+    from holdfast.bus.dialling import Joined
     from holdfast.core.wamp.messages import Payload, Shared
     from holdfast.core.wamp.realm import Realm
     from holdfast.model.bus import LinkPlan

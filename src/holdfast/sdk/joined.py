@@ -12,10 +12,10 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from holdfast.agent.routes import TABLE
+from holdfast.bus.declared import Registration, Subscription
 from holdfast.bus.errors import BusError, CallTimeout, ConnectionLost, InvalidArgument, WampError
 from holdfast.bus.handlers import COROUTINE, GENERATOR, INLINE, Handler
 from holdfast.bus.running import CallResult
-from holdfast.bus.session import Registration, Subscription
 from holdfast.sdk.lastwords import report
 from holdfast.sdk.life import called, is_worth_telling
 from holdfast.sdk.logline import write_text
@@ -325,25 +325,30 @@ class Joined:
         instance, running, route = self._instance, self._running, TABLE.route(uri)
 
         async def run(*args: Any, **kwargs: Any) -> Any:
-            # This context is that of the connection, or in a test without one that of the caller.
-            CURRENT.set(instance)
-            ON_BUS.set(False)
-            if fit is not None:
-                args, kwargs = fit(args, kwargs)
-            # A coroutine function runs nothing yet here: a TypeError is about the arguments.
-            made = _called_with(function, args, kwargs)
-            task = asyncio.current_task()
-            assert task is not None  # noqa: S101 -- the session makes one for each run
-            running.add(task)
-            work = Work(route)
+            # This context is that of the connection, or in a test without one that of the caller. It is left
+            # as it was: the session runs several that do not wait in one task.
+            instances, on_bus = CURRENT.set(instance), ON_BUS.set(False)
             try:
-                with Call(instance, timeout_s) as call:
-                    if timeout_s is None:
-                        return _plain_result(await work.awaited(made))
-                    return _plain_result(await _limited(work.awaited(made), call, uri, timeout_s))
+                if fit is not None:
+                    args, kwargs = fit(args, kwargs)
+                # A coroutine function runs nothing yet here: a TypeError is about the arguments.
+                made = _called_with(function, args, kwargs)
+                task = asyncio.current_task()
+                assert task is not None  # noqa: S101 -- the session sees to that
+                running.add(task)
+                work = Work(route)
+                try:
+                    with Call(instance, timeout_s) as call:
+                        waits = work.awaited(made)
+                        if timeout_s is not None:
+                            waits = _limited(waits, call, uri, timeout_s)
+                        return _plain_result(await waits)
+                finally:
+                    running.discard(task)
+                    work.done(instance)
             finally:
-                running.discard(task)
-                work.done(instance)
+                ON_BUS.reset(on_bus)
+                CURRENT.reset(instances)
 
         return run
 
