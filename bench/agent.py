@@ -109,27 +109,34 @@ async def main():
 asyncio.run(main())
 """
 
-#: The same with the agent in it all the time; its part in a request is taken out and put back every 20 ms, and processor time is summed for
-#: either: other load on the machine is the same for both.
+#: The same with the agent in it all the time; its parts in a request and in the creation of a task are taken out and put back every 20 ms, and
+#: processor time is summed for either: other load on the machine is the same for both. What it samples by time it samples in half of the time
+#: then, so its share is a little too great here. The two beats are on all the while: `idle_percent_of_a_core` is theirs.
 TOGGLING_SERVER = """
 import asyncio, sys, time
 from aiohttp import web
 from aiohttp.web_app import Application
 counted = Application._handle
 plain = next(c.cell_contents for c in counted.__closure__ or () if getattr(c.cell_contents, "__name__", "") == "_handle")
+known = getattr(asyncio.tasks, "_all_tasks", None)
+if known is None: known = asyncio.tasks._scheduled_tasks
+classes = (type(known).__mro__[1], type(known))
 spent, done = [0.0, 0.0], [0, 0]
-now = 0
-Application._handle = lambda self, request: (counted if now else plain)(self, request)
+now = 1
+def turn():
+    global now
+    now = 1 - now
+    Application._handle = counted if now else plain
+    known.__class__ = classes[now]
 async def echo(request):
     done[now] += 1
     return web.Response(body=await request.read())
 async def toggle():
-    global now
     while True:
         began = time.thread_time()
         await asyncio.sleep(0.02)
         spent[now] += time.thread_time() - began
-        now = 1 - now
+        turn()
 async def main():
     app = web.Application()
     app.router.add_post("/echo/{name}", echo)

@@ -87,7 +87,11 @@ def _reply(request: "dict[str, Any]") -> "dict[str, Any]":
         return {"ok": True, "census": growth(seconds, trace=bool(request.get("trace", True)))}
     if do == "stacks":
         return {"ok": True, "stacks": _stacks()}
-    return {"ok": False, "error": f"unknown request {do!r}; known: census, stacks"}
+    if do == "tasks":
+        from holdfast.agent.tasktree import tree
+
+        return {"ok": True, "tree": tree()}
+    return {"ok": False, "error": f"unknown request {do!r}; known: census, stacks, tasks"}
 
 
 def _stacks() -> "list[dict[str, Any]]":

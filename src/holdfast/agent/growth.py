@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Frames that tracemalloc keeps of an allocation.
 _DEPTH = 8
-_TYPES, _SITES = 15, 6
+_TYPES, _SITES, _OWN = 15, 6, 25
 _NOT_THE_PROGRAM = (
     os.path.dirname(__file__),
     f"{os.path.dirname(os.__file__)}/tracemalloc.py",
@@ -81,10 +81,25 @@ def growth(window_s: float, *, trace: bool = True) -> "dict[str, Any]":
         "objects": sum(after.values()),
         "blocks": sys.getallocatedblocks(),
         "types": [{"type": _name(kind), "count": count} for kind, count in after.most_common(_TYPES)],
+        "own": _own(after, before),
         "grown": [{"type": _name(kind), "more": count, "count": after[kind]} for count, kind in more[:_TYPES]],
         "allocated": allocated,
         "held_by": held,
     }  # fmt: skip
+
+
+def _own(after: "Counter[type]", before: "Counter[type]") -> "list[dict[str, Any]]":
+    """Return the types that are neither the interpreter's nor its library's, the most objects first."""
+    known = sys.stdlib_module_names
+    own = [
+        (count, kind) for kind, count in after.items()
+        if (kind.__module__ or "builtins").partition(".")[0] not in known and not kind.__module__.startswith("holdfast.")
+    ]  # fmt: skip
+    own.sort(key=lambda pair: -pair[0])
+    return [
+        {"type": _name(kind), "count": count, "more": count - before[kind]}
+        for count, kind in own[:_OWN]
+    ]
 
 
 def _watch(window_s: float, *, trace: bool) -> "list[dict[str, Any]]":

@@ -11,7 +11,9 @@ from _thread import get_ident, start_new_thread
 from time import monotonic_ns, sleep
 
 from holdfast.agent import asking, hooks, words
+from holdfast.agent.calls import Calls
 from holdfast.agent.imports import after_import, tell
+from holdfast.agent.loopbeat import LATE_NS
 from holdfast.agent.pulse import PulseWriter, of_guest
 from holdfast.agent.report import Reporter
 from holdfast.agent.routes import TABLE
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from holdfast.agent.loopbeat import LoopBeat
 
 _PERIOD_S = 0.1
+#: In the place of asyncio's loop: gevent's hub or Twisted's reactor serves.
+_OTHER = object()
+#: The outermost functions of a main greenlet; those of the others are gevent's, or what they were made for.
+_MAIN = ("<module>", "_run_module_as_main")
 
 
 class Guest:
@@ -35,11 +41,13 @@ class Guest:
         self._beat: LoopBeat | None = None
         self._loop: Any = None
         self._loop_thread = 0
+        self._is_hub = False  #: the loop that is not asyncio's is gevent's hub
 
     def start(self) -> None:
         """Begin to beat and to count."""
         os.register_at_fork(after_in_child=self._is_a_copy)
         after_import("asyncio.base_events", self._hook_loops)
+        self._hook_other_loops()
         hooks.install(self._reporter)
         start_new_thread(self._beat_for_ever, ())
 
@@ -67,9 +75,52 @@ class Guest:
             "asyncio", lambda module: setattr(module, "_set_running_loop", _set_running_loop)
         )
 
+    def _hook_other_loops(self) -> None:
+        def beat(known: int) -> "Any":
+            from holdfast.agent.otherloops import OtherBeat
+
+            return OtherBeat(self._pulse, self._serves_elsewhere, known)
+
+        def gevent(module: "Any") -> None:
+            from holdfast.agent.otherloops import install_gevent
+
+            self._is_hub = True
+            install_gevent(beat)(module)
+
+        def twisted(module: "Any") -> None:
+            from holdfast.agent.otherloops import install_twisted
+
+            install_twisted(beat, self._rests_elsewhere)(module)
+
+        after_import("gevent.hub", gevent)
+        after_import("twisted.internet.base", twisted)
+
+    def _vouch_for_hub(self, now_ns: int) -> None:
+        """A hub that does not beat because the program's main greenlet has its turn is not blocked: that is how scripts are."""
+        if self._pulse.loop_beat_age_ns(now_ns) < LATE_NS:
+            return
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 -- the documented way
+        while frame is not None and frame.f_back is not None:
+            frame = frame.f_back
+        if frame is not None and frame.f_code.co_name in _MAIN:
+            self._pulse.vouch_for_loop(now_ns)
+
+    def _serves_elsewhere(self, thread: int) -> bool:
+        """Whether a loop that is not asyncio's, in this thread, is the one that serves."""
+        if self._loop is None and thread == self._main:
+            self._loop, self._loop_thread = _OTHER, thread
+            self._reporter.serving_thread = thread
+        return self._loop is _OTHER and thread == self._loop_thread
+
+    def _rests_elsewhere(self) -> None:
+        if self._loop is _OTHER:
+            self._loop, self._loop_thread = None, 0
+            self._reporter.serving_thread = 0
+
     def _runs(self, loop: "Any") -> None:
         thread = get_ident()
-        if self._loop is not None and (thread != self._main or self._loop_thread == self._main):
+        is_taken = self._loop is not None and self._loop is not _OTHER
+        if is_taken and (thread != self._main or self._loop_thread == self._main):
             return  # another one serves
         from holdfast.agent.loopbeat import LoopBeat
 
@@ -96,16 +147,21 @@ class Guest:
     def _beat_for_ever(self) -> None:
         # What the modules of the program have replaced by then (gevent does) is not called here.
         wait, now, count, table = sleep, monotonic_ns, self._threads, TABLE
+        calls = Calls(self._main)
         done_before = 0
         while True:
             try:
                 now_ns = now()
                 threads = count()
+                in_flight = table.in_flight
+                if self._loop is _OTHER and self._is_hub:
+                    self._vouch_for_hub(now_ns)
                 if self._loop is None:
                     self._pulse.vouch_for_loop(now_ns)
+                    in_flight = in_flight or calls.under_way()
                 done = table.requests()
                 self._reporter.beat(now_ns, threads)
-                self._pulse.thread_beat(now_ns, threads, table.in_flight, done, 0)
+                self._pulse.thread_beat(now_ns, threads, in_flight, done, 0)
             except Exception as error:  # noqa: BLE001 -- said once; a beat that stops would look like a hang
                 if not done_before:
                     done_before = 1

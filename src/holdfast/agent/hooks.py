@@ -1,6 +1,6 @@
 """Which hooks does a process get, and when? Nothing is imported that the program does not import itself."""
 
-from holdfast.agent import greenlets, tasks, threads, web
+from holdfast.agent import children, greenlets, tasks, threads, web
 from holdfast.agent.imports import after_import
 
 TYPE_CHECKING = False
@@ -23,8 +23,8 @@ def install(reporter: "Reporter") -> None:
 
     after_import("threading", threads.install)
     after_import("concurrent.futures.thread", threads.install_executor)
-    after_import("asyncio.base_events", lambda module: tasks.install(module.BaseEventLoop))
-    after_import("uvloop", lambda module: tasks.install(module.Loop))
+    tasks.install()
     after_import("gevent.greenlet", gevent)
     after_import("eventlet.greenthread", eventlet)
+    after_import("multiprocessing.popen_fork", children.install)
     web.install()

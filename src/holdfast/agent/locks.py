@@ -3,7 +3,7 @@
 Called by the plain thread once a second. A lock is meant to be held for moments; a thread that was found at the very same instruction,
 look after look, and that instruction takes a lock (``with lock:``, ``lock.acquire()``), waits for somebody who does not give it back.
 A thread that waits on a condition, an event, a queue or for another thread's end is at other instructions, in the library: that is
-how healthy threads rest.
+how healthy threads rest. Unless it waits for a process that has died (:mod:`holdfast.agent.children`).
 
 Cost: about a microsecond a thread and look; which instruction it is is found out once, for the few that stand still.
 """
@@ -12,6 +12,7 @@ import os
 import sys
 from opcode import opname
 
+from holdfast.agent import children
 from holdfast.agent.sites import frames
 
 TYPE_CHECKING = False
@@ -63,7 +64,7 @@ class Locks:
                 continue
             looks = last[2] + 1
             seen[thread] = (at, instruction, looks, last[3])
-            if looks >= _LOOKS and self._takes_lock(frame):
+            if looks >= _LOOKS and (self._takes_lock(frame) or children.is_missed(frame)):
                 found += 1
                 first_ns = min(first_ns, last[3])
                 if found <= _SHOWN:

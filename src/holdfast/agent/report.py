@@ -8,6 +8,7 @@ with each beat: the line that blocks is in the file before anybody asks, and wit
 import sys
 from time import monotonic_ns
 
+from holdfast.agent import children, tasks
 from holdfast.agent.locks import Locks
 from holdfast.agent.loopbeat import LATE_NS
 from holdfast.agent.pulse import SITES_ROOM
@@ -77,6 +78,8 @@ class Reporter:
 
     def beat(self, now_ns: int, threads: int) -> None:
         """Write what has changed."""
+        TABLE.beat(now_ns)
+        tasks.settle()
         made = SITES.created
         greenlets = self._greenlets() if self.uses_greenlets else -1
         self.pulse.made(made[TASKS], made[THREADS], greenlets, TABLE.latency_ns())
@@ -87,6 +90,8 @@ class Reporter:
         is_late = self.serving_thread and self.pulse.loop_beat_age_ns(now_ns) > LATE_NS
         if is_late:
             self._look_at_serving()
+        else:
+            tasks.allow()
         if threads <= _CROWD:
             self._crowd, self._crowd_of = [], 0
         elif threads > self._crowd_of * 1.1 or now_ns - self._crowd_ns > _CROWD_EVERY_NS:
@@ -146,6 +151,8 @@ class Reporter:
         value["recent"], value["stacks"], value["asking"] = recent, stacks, asking
         value["running"] = self._crowd[:entries]
         value["stuck"] = [named(stack) for stack in self._locks.stuck[:entries]]
+        if children.died:
+            value["died"] = children.died[:entries]
         blocked = sorted(self._blocked.values(), key=lambda found: -found[0])
         value["blocked"] = [[n, named(stack)] for n, stack in blocked[: max(1, entries // 4)]]
         return value
