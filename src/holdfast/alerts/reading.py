@@ -93,12 +93,13 @@ class Plan:
 class Incidents:
     """The ids and titles of the last incidents, by the key of their evidence order."""
 
-    __slots__ = ("_file", "_ids", "titles")
+    __slots__ = ("_file", "_ids", "fresh", "titles")
 
     def __init__(self, state_dir: str) -> None:
         self._file = Grown(f"{state_dir}/{layout.INCIDENT_INDEX}", _INDEX_TAIL)
         self._ids: dict[str, str] = {}
         self.titles: dict[str, str] = {}
+        self.fresh: list[dict[str, Any]] = []  #: rows that were read and not taken yet
 
     def look(self) -> None:
         """Read what is new."""
@@ -110,9 +111,15 @@ class Incidents:
             if type(row) is dict and row.get("id"):
                 self._ids[str(row.get("key"))] = str(row["id"])
                 self.titles[str(row["id"])] = str(row.get("title") or "")
+                self.fresh.append(row)
         for kept in (self._ids, self.titles):
             while len(kept) > _KEPT_ROWS:
                 del kept[next(iter(kept))]
+
+    def take(self) -> "list[dict[str, Any]]":
+        """Return the rows that were read since this was called before."""
+        found, self.fresh = self.fresh, []
+        return found
 
     def of(self, key: str) -> str:
         """Return the incident of an order; empty while there is none."""

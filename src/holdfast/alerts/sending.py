@@ -25,7 +25,9 @@ FIRST_S, LONGEST_S = 1.0, 300.0
 #: After this long without success somebody else is told.
 PATIENCE_S = 86400.0
 #: What nobody has to be woken by is not sent for ever.
-_INFORMS = frozenset({alerting.TOLD_DIGEST, alerting.TOLD_ACK, alerting.TOLD_SNOOZE})
+_INFORMS = frozenset(
+    {alerting.TOLD_DIGEST, alerting.TOLD_ACK, alerting.TOLD_SNOOZE, alerting.TOLD_INCIDENT}
+)
 
 
 def pause_s(attempts: int, chance: float, after_s: float = 0.0, *, is_refused: bool = False) -> float:  # fmt: skip

@@ -15,6 +15,7 @@ import time
 
 from holdfast.alerts import reading, settings, signs, wording
 from holdfast.alerts.channels.alertmanager import REFRESH_S, Alertmanager
+from holdfast.alerts.crashes import Crashes
 from holdfast.alerts.deadman import Pinger
 from holdfast.alerts.sending import PATIENCE_S, Sending
 from holdfast.alerts.store import DIRECTORY, Outbox, Row, Store
@@ -55,6 +56,8 @@ class Desk:
         self._journal = reading.Grown(f"{run_dir}/{layout.JOURNAL}")
         self._incidents = reading.Incidents(state_dir)
         self._deaths = signs.Deaths(end_words)
+        self._crashes = Crashes(time.time())
+        self._bundles = f"{state_dir}/{layout.INCIDENTS}"
         self._store = Store(state_dir)
         self._outbox = Outbox(self._store)
         self._troubled: dict[str, str] = {}  #: channel -> the message about it
@@ -81,6 +84,8 @@ class Desk:
             if "deaths" in memory:
                 self._deaths.restore(memory["deaths"], now_s)
                 self._is_new = False
+            if "crashes" in memory:
+                self._crashes.restore(memory["crashes"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             # Of another version. Messages on their way go on; what is wrong now is seen again.
             self._say("error", "what was remembered is not understood; beginning anew", why=repr(error))  # fmt: skip
@@ -107,6 +112,7 @@ class Desk:
         if not self._deaths.is_ending:
             # When a person takes the node down, what dies with it is nobody's trouble.
             self._tell(alerting.step(self._rules, found, rules, now_s, now_unix_s))
+        self._tell_of_crashes()
         self._take_requests(now_unix_s)
         self._tell_of_channels(now_unix_s)
         self._save()
@@ -145,6 +151,14 @@ class Desk:
                 at = message["at_unix_s"]
                 self._outbox.add(Row(message["id"], name, message["alert"], message["change"], message, at))  # fmt: skip
 
+    def _tell_of_crashes(self) -> None:
+        if not self._plan.node:
+            return  # a part of what makes a message the same one again
+        rows = self._incidents.take()
+        if self._made.reporters:
+            for message in self._crashes.messages(rows, self._plan.node, self._bundles):
+                self._post(message)
+
     def _tell_of_channels(self, now_unix_s: float) -> None:
         failing = self._sending.failing_since_unix_s
         self._troubled = {name: said for name, said in self._troubled.items() if name in failing}
@@ -163,6 +177,8 @@ class Desk:
 
     def _save(self) -> None:
         memory = {"rules": self._rules.to_json(), "deaths": self._deaths.to_json(), "troubled": self._troubled}  # fmt: skip
+        if self._made.reporters:
+            memory["crashes"] = self._crashes.to_json()
         is_saved = self._outbox.save(memory)
         says = f"nothing can be written, so a kill might repeat a message: {self._store.path}: {self._outbox.trouble}"
         self._complain("store", "" if is_saved else says)

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
     from holdfast.alerts.channels.channel import Channel
 
-TYPES = ("webhook", "email", "alertmanager", "pagerduty", "command", "apprise")
+TYPES = (
+    "webhook",
+    "email",
+    "alertmanager",
+    "pagerduty",
+    "command",
+    "apprise",
+    "sentry",
+    "honeybadger",
+)
+#: These get each incident, and nothing else.
+_REPORTERS = ("sentry", "honeybadger")
 _MEASURES = {
     "hold": "hold_s", "doubt": "doubt_s", "calm": "calm_s", "digest": "digest_s", "often": "often", "storm": "storm",
 }  # fmt: skip
@@ -29,6 +40,8 @@ _KEYS: "dict[str, tuple[tuple[str, ...], tuple[str, ...]]]" = {
     "pagerduty": (("routing_key!",), ("url*",)),
     "command": (("command",), ()),
     "apprise": (("urls!",), ()),
+    "sentry": (("dsn!",), ("release", "environment", "kinds")),
+    "honeybadger": (("api_key!",), ("url*", "release", "environment", "kinds")),
 }
 _COMMON = ("type", "timeout", "least", "digest")
 _ROUTE = ("workers", "kinds", "least", "to")
@@ -88,12 +101,13 @@ class DeadMan:
 class Alerting:
     """All of it."""
 
-    __slots__ = ("broken", "channels", "dead_man", "digests", "leasts", "measures", "routes")
+    __slots__ = ("broken", "channels", "dead_man", "digests", "leasts", "measures", "reporters", "routes")  # fmt: skip
 
     def __init__(self) -> None:
         self.channels: dict[str, Channel] = {}
         self.leasts: dict[str, int] = {}
         self.digests: set[str] = set()
+        self.reporters: set[str] = set()  #: channels for incidents alone
         self.routes: list[Route] = []
         self.measures: dict[str, Any] = {}
         self.dead_man: DeadMan | None = None
@@ -104,13 +118,21 @@ class Alerting:
 
         What no route takes goes to everybody: a page must not fall on the floor.
         """
-        named = {name for route in self.routes if route.takes(message) for name in route.to}
+        is_incident = message["change"] == alerting.TOLD_INCIDENT
+        named = {
+            name
+            for route in self.routes
+            if route.takes(message)
+            for name in route.to
+            if (name in self.reporters) == is_incident
+        }
         rank = alerting.SEVERITIES.index(message["severity"])
         is_digest = message["change"] == alerting.TOLD_DIGEST
         return [
             name
             for name, channel in self.channels.items()
-            if (name in named or not named or is_digest)
+            if (name in self.reporters) == is_incident
+            and (name in named or not named or is_digest)
             and (rank >= self.leasts[name] or not rank)
             and (name in self.digests or not is_digest)
             and channel.wants(dict(message))
@@ -193,6 +215,8 @@ class _Reader:
         if not self._check_keys(where, sort, given) or not self._check_values(where, sort, given):
             return
         made.leasts[name] = alerting.SEVERITIES.index(given.get("least", ""))
+        if sort in _REPORTERS:
+            made.reporters.add(name)
         if given.get("digest", sort != "pagerduty"):
             made.digests.add(name)
         try:
@@ -221,7 +245,7 @@ class _Reader:
             if key in given:
                 self._number(given[key], f"{where}.{key}", key)
         self._check_least(where, given)
-        for key in ("command", "to"):
+        for key in ("command", "to", "kinds"):
             if key in given and not _is_texts(given[key]):
                 self.wrong.append(f"{where}.{key}: {given[key]!r} is not a list of texts")
         for key in ("labels", "headers"):
@@ -230,7 +254,7 @@ class _Reader:
                 self.wrong.append(f"{where}.{key}: this is not a table of texts")
         if given.get("tls", "starttls") not in ("starttls", "tls", "none"):
             self.wrong.append(f'{where}.tls: {given["tls"]!r} is not "starttls", "tls" or "none"')
-        texts = [key for key in given if key.endswith(("_env", "_file")) or key in ("url", "host", "from", "user")]  # fmt: skip
+        texts = [key for key in given if key.endswith(("_env", "_file")) or key in ("url", "host", "from", "user", "release", "environment")]  # fmt: skip
         for key in texts:
             if not isinstance(given[key], str) or not given[key]:
                 self.wrong.append(f"{where}.{key}: {given[key]!r} is not a text")
@@ -281,9 +305,26 @@ class _Reader:
             from holdfast.alerts.channels.command import Command
 
             return Command(given["command"], timeout_s)
+        if sort in _REPORTERS:
+            return self._reporter(sort, given, timeout_s)
         from holdfast.alerts.channels.other import Apprise
 
         return Apprise(self._secret(given, "urls").split(), max(timeout_s, 30.0))
+
+    def _reporter(self, sort: str, given: "dict[str, Any]", timeout_s: float) -> "Channel":
+        release, environment = given.get("release", ""), given.get("environment", "")
+        kinds = given.get("kinds", ["*"])
+        if sort == "sentry":
+            from holdfast.alerts.channels.sentry import Sentry
+
+            try:
+                return Sentry(self._secret(given, "dsn"), release, environment, kinds, timeout_s)
+            except ValueError as error:
+                raise NotDelivered(f"this is no DSN of Sentry: {error}", is_refused=True) from None
+        from holdfast.alerts.channels import honeybadger
+
+        url = self._url(given, "url") or honeybadger.URL
+        return honeybadger.Honeybadger(self._secret(given, "api_key"), url, release, environment, kinds, timeout_s)  # fmt: skip
 
     def _headers(self, given: "Mapping[str, Any]") -> "dict[str, str]":
         headers = dict(given.get("headers", {}))

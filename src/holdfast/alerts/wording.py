@@ -10,9 +10,19 @@ from holdfast.core.alerting import NODE, STORM
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
+    from typing import Any, Protocol
 
     from holdfast.core.alerting import Alert, Notice
+
+    class Voice(Protocol):
+        """Who tells of something else than the workers of a node."""
+
+        def subject(self, alert: Alert) -> str:
+            """Return whom an alert is about."""
+
+        def look(self, alert: Alert) -> list[str]:
+            """Return what to type."""
+
 
 _HEADS = {
     alerting.TOLD_FIRING: "",
@@ -28,7 +38,11 @@ _RANKS = {alerting.HOPELESS: 0, alerting.BAD: 1, alerting.MENDING: 2, alerting.D
 
 
 def message(
-    notice: "Notice", node: str, titles: "Mapping[str, str]", clock: "Callable[[float], str]"
+    notice: "Notice",
+    node: str,
+    titles: "Mapping[str, str]",
+    clock: "Callable[[float], str]",
+    voice: "Voice | None" = None,
 ) -> "dict[str, Any]":
     """Return a notice as channels get it.
 
@@ -37,6 +51,7 @@ def message(
         node: Name of the node.
         titles: Incident -> its headline.
         clock: Unix time -> what a person reads.
+        voice: What its causes are called and where to look; None: they are the workers of a node.
     """
     if notice.change == alerting.TOLD_DIGEST:
         return _digest(notice, node, titles, clock)
@@ -44,7 +59,7 @@ def message(
     assert alert is not None  # noqa: S101 -- every other notice has one
     worst = _worst(alert)
     incident = alert.incidents[-1] if alert.incidents else ""
-    subject = _subject(alert)
+    subject = voice.subject(alert) if voice else _subject(alert)
     says = _says(alert, worst)
     title = f"{_HEADS[notice.change]}{node}: {subject}: {says}"[:_TITLE]
     lines = [title, "", f"since      {clock(alert.since_unix_s)}"]
@@ -57,7 +72,7 @@ def message(
     lines += _listed("follows from it", [f"{one['cause']}: {one['says']}" for one in also])
     if alert.incidents:
         lines += _listed("incidents", [f"{name}  {titles.get(name, '')}".rstrip() for name in alert.incidents[-5:]])  # fmt: skip
-    look = _look(alert, incident)
+    look = voice.look(alert) if voice else _look(alert, incident)
     lines += ["", *look]
     return {
         "id": notice.id, "alert": alert.id, "change": notice.change, "severity": notice.severity, "node": node,

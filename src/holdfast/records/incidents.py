@@ -35,6 +35,7 @@ ROW = (
     "status_words",
     "verdict",
     "signature",
+    "because",
 )
 RECORD = "incident.json"
 TIMELINE = "timeline.jsonl"
@@ -101,6 +102,16 @@ def timeline(state_dir: str, incident: str) -> "list[dict[str, Any]]":
         StateError: There is no such incident.
     """
     return timeline_of(bundle_path(state_dir, incident))
+
+
+def consequences(state_dir: str, incident: str) -> list[str]:
+    """Return the incidents that followed from this one, the first one first: one cause is one alarm."""
+    found = [
+        (row["opened_unix_s"], str(row["id"]))
+        for row in read_index(state_dir)[0]
+        if type(row.get("because")) is dict and row["because"].get("incident") == incident
+    ]
+    return [identity for _, identity in sorted(found)]
 
 
 def bundle_path(state_dir: str, incident: str) -> str:
