@@ -305,6 +305,7 @@ def test_ten_thousand_sign_ins_leave_no_more_than_the_most_sessions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keeping, "MOST_SESSIONS", 5)
+    newest = ""
     for number in range(12):
         kept = {"user": "a", "role": "reader", "expires_unix_s": 1000.0 + number}
         newest = keeping.make_session(str(tmp_path), kept, 0.0)

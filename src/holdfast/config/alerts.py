@@ -41,67 +41,81 @@ class Alerts:
 
     def worker(self, plan: "WorkerPlan") -> "WorkerPlan":
         """Return the plan of the worker, from that of one that has nothing of its own."""
-        component: Any = {"name": WORKER, "use": USE, "settings": self._settings()}
+        component: Any = {
+            "name": WORKER,
+            "use": USE,
+            "settings": settings_of(ALERTS.filled(self._table.given), self._table),
+        }
         return {**plan, "components": [component], "isolate": 0}
-
-    def _settings(self) -> dict[str, Any]:
-        full = ALERTS.filled(self._table.given)
-        made: dict[str, Any] = {key: full[key] for key in _MEASURES}
-        channels = full.get("channel", {})
-        made["channel"] = {
-            name: self._placed(given) for name, given in channels.items() if isinstance(given, dict)
-        }
-        if "route" in full:
-            made["route"] = full["route"]
-        if "dead_man" in full:
-            made["dead_man"] = self._placed(DEAD_MAN.filled(full["dead_man"]))
-        return made
-
-    def _placed(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Return a table with the paths of its files made absolute."""
-        base = self._table.where.document.directory
-        return {
-            key: absolute(base, value) if key.endswith("_file") else value
-            for key, value in given.items()
-        }
 
     # -- what contradicts itself -----------------------------------------------------------------------
 
     def _check(self) -> None:
-        config, problems, where = self._config, self._problems, self._table.where
+        config, problems = self._config, self._problems
         for table in (config.workers, config.components, config.groups):
             taken = table.get(WORKER)
             if taken is not None:
                 says = f'the name "{WORKER}" is taken: it is the process that [alerts] asks for'
                 problems.add(taken.where, says, "choose another name", of_key=True)
-        channels = self._table.given.get("channel", {})
-        if channels == {} and "channel" in self._table.given:
-            says = "there is no channel here: nobody would be told"
-            problems.add(
-                where.at("channel"), says, "write [alerts.channel.NAME] above the keys of one"
-            )
-        for name, given in channels.items():
-            if isinstance(given, dict):
-                self._check_channel(where.at("channel").at(name), given)
-        raw = self._table.raw.get("channel")
-        known = list(raw) if isinstance(raw, dict) else []
-        for at, route in enumerate(self._table.given.get("route", ())):
-            for number, name in enumerate(route.get("to", ())):
-                if name not in known:
-                    guess = problems.similar(name, known)
-                    hint = guess or f"there are: {', '.join(known) or 'none'}"
-                    here = where.at("route").at(at).at("to").at(number)
-                    problems.add(here, f'there is no channel "{name}"', hint)
+        check(self._table, problems)
 
-    def _check_channel(self, where: Where, given: dict[str, Any]) -> None:
-        for name in ("secret", "bearer", "password"):
-            if f"{name}_env" in given and f"{name}_file" in given:
-                says = f'"{name}_env" and "{name}_file" cannot both be right'
-                self._problems.add(
-                    where.at(f"{name}_file"), says, "leave one of them out", of_key=True
-                )
-        has_password = "password_env" in given or "password_file" in given
-        if given.get("type") == "email" and ("user" in given) != has_password:
-            says = '"user" and a password belong together'
-            hint = 'as:  user = "alerts", password_env = "SMTP_PASSWORD"'
-            self._problems.add(where, says, hint, of_key=True)
+
+def settings_of(full: dict[str, Any], table: Entry) -> dict[str, Any]:
+    """Return the settings of whoever sends: measures, channels, routes, dead man.
+
+    Args:
+        full: The table with its defaults.
+        table: Where it stands: paths of files are relative to that.
+    """
+    made: dict[str, Any] = {key: full[key] for key in _MEASURES if key in full}
+    channels = full.get("channel", {})
+    made["channel"] = {
+        name: _placed(given, table) for name, given in channels.items() if isinstance(given, dict)
+    }
+    if "route" in full:
+        made["route"] = full["route"]
+    if "dead_man" in full:
+        made["dead_man"] = _placed(DEAD_MAN.filled(full["dead_man"]), table)
+    return made
+
+
+def _placed(given: dict[str, Any], table: Entry) -> dict[str, Any]:
+    """Return a table with the paths of its files made absolute."""
+    base = table.where.document.directory
+    return {
+        key: absolute(base, value) if key.endswith("_file") else value
+        for key, value in given.items()
+    }
+
+
+def check(table: Entry, problems: Problems) -> None:
+    """Note what of the channels and routes contradicts itself."""
+    where = table.where
+    channels = table.given.get("channel", {})
+    if channels == {} and "channel" in table.given:
+        says = "there is no channel here: nobody would be told"
+        problems.add(where.at("channel"), says, "write [alerts.channel.NAME] above the keys of one")
+    for name, given in channels.items():
+        if isinstance(given, dict):
+            _check_channel(where.at("channel").at(name), given, problems)
+    raw = table.raw.get("channel")
+    known = list(raw) if isinstance(raw, dict) else []
+    for at, route in enumerate(table.given.get("route", ())):
+        for number, name in enumerate(route.get("to", ())):
+            if name not in known:
+                guess = problems.similar(name, known)
+                hint = guess or f"there are: {', '.join(known) or 'none'}"
+                here = where.at("route").at(at).at("to").at(number)
+                problems.add(here, f'there is no channel "{name}"', hint)
+
+
+def _check_channel(where: Where, given: dict[str, Any], problems: Problems) -> None:
+    for name in ("secret", "bearer", "password", "dsn", "api_key"):
+        if f"{name}_env" in given and f"{name}_file" in given:
+            says = f'"{name}_env" and "{name}_file" cannot both be right'
+            problems.add(where.at(f"{name}_file"), says, "leave one of them out", of_key=True)
+    has_password = "password_env" in given or "password_file" in given
+    if given.get("type") == "email" and ("user" in given) != has_password:
+        says = '"user" and a password belong together'
+        hint = 'as:  user = "alerts", password_env = "SMTP_PASSWORD"'
+        problems.add(where, says, hint, of_key=True)

@@ -45,7 +45,7 @@ class WebUrl(Kind):
         return {"type": "string", "pattern": "^https?://[^ ]+$|\\$\\{"}
 
 
-class _Texts(Environment):
+class Texts(Environment):
     """Names and texts."""
 
     brief = "table of texts"
@@ -77,10 +77,11 @@ class Variable(Kind):
 
 
 _VARIABLE = Variable()
-_PATTERNS = ListOf(Text("a name, with * for any letters"), 'a list of names, as ["web*"]', least=1)
+PATTERNS = ListOf(Text("a name, with * for any letters"), 'a list of names, as ["web*"]', least=1)
 
 
-def _secret(name: str, doc: str, also: tuple[str, ...] = ()) -> tuple[Key, Key]:
+def secret(name: str, doc: str, also: tuple[str, ...] = ()) -> tuple[Key, Key]:
+    """Return the two keys that say where a secret is."""
     return (
         Key(f"{name}_env", _VARIABLE, f"{doc}: the environment variable that holds it.", also=(name, *also),
             example=f'"{name.upper()}"'),
@@ -88,15 +89,16 @@ def _secret(name: str, doc: str, also: tuple[str, ...] = ()) -> tuple[Key, Key]:
     )  # fmt: skip
 
 
-def _url(doc: str) -> tuple[Key, Key, Key]:
+def url(doc: str) -> tuple[Key, Key, Key]:
+    """Return the keys of an address that may be a secret."""
     return (
         Key("url", WebUrl(), f"{doc}, where it is no secret.", also=("endpoint", "address"), example='"https://example.com/hook"'),
-        *_secret("url", doc),
+        *secret("url", doc),
     )  # fmt: skip
 
 
 _URLS = ("url", "url_env", "url_file")
-_WHERE = "does not say where to"
+WHERE = "does not say where to"
 
 
 def _channel(sort: str, doc: str, *keys: Key, **more: Any) -> Table:
@@ -112,14 +114,20 @@ def _channel(sort: str, doc: str, *keys: Key, **more: Any) -> Table:
     )  # fmt: skip
 
 
-_HEADERS = Key("headers", _Texts(), "More headers; a token does not belong here but into `bearer_env` or `bearer_file`.",
+_HEADERS = Key("headers", Texts(), "More headers; a token does not belong here but into `bearer_env` or `bearer_file`.",
                example='{ X-Team = "web" }')  # fmt: skip
+
+_REPORTS = (
+    Key("kinds", PATTERNS, "Incidents of these kinds.", default_words="all", also=("kind",), example='["crash", "oom", "hang"]'),
+    Key("release", Text(), "The release that is deployed here.", also=("version", "revision"), example='"${RELEASE}"'),
+    Key("environment", Text(), "Where this is.", default_words="none; Honeybadger: production", also=("env", "stage"), example='"production"'),
+)  # fmt: skip
 
 CHANNELS = {
     "webhook": _channel(
-        "webhook", "A POST of JSON, signed as Standard Webhooks has it.", *_url("Where to"),
-        *_secret("secret", "The key of the signature (`whsec_…`); several, apart by blanks, while it is being changed"),
-        *_secret("bearer", "A token for `Authorization: Bearer`", ("token",)), _HEADERS, choose=_URLS, choose_words=_WHERE,
+        "webhook", "A POST of JSON, signed as Standard Webhooks has it.", *url("Where to"),
+        *secret("secret", "The key of the signature (`whsec_…`); several, apart by blanks, while it is being changed"),
+        *secret("bearer", "A token for `Authorization: Bearer`", ("token",)), _HEADERS, choose=_URLS, choose_words=WHERE,
     ),
     "email": _channel(
         "email", "A mail by SMTP.",
@@ -128,18 +136,18 @@ CHANNELS = {
         Key("tls", Choice("starttls", "tls", "none"), "How it is encrypted; a server that does not offer it is refused.",
             default_words='"starttls"', example='"tls"'),
         Key("user", Text(), "Who signs in; with a password.", default_words="nobody", also=("username", "login"), example='"alerts"'),
-        *_secret("password", "The password of `user`"),
+        *secret("password", "The password of `user`"),
         Key("from", Text("a mailbox", r"[^\s@]+@[^\s@]+"), "The sender.", required=True, also=("sender",), example='"holdfast@example.com"'),
         Key("to", ListOf(Text("a mailbox", r"[^\s@]+@[^\s@]+"), 'a list of mailboxes, as ["oncall@example.com"]', least=1),
             "The recipients.", required=True, also=("recipients",), example='["oncall@example.com"]'),
     ),
     "alertmanager": _channel(
-        "alertmanager", "Prometheus Alertmanager, by its API v2.", *_url("Its address, without /api/v2/alerts"),
-        Key("labels", _Texts(), "More labels, for its routes.", example='{ team = "web" }'),
-        *_secret("bearer", "A token for `Authorization: Bearer`", ("token",)), _HEADERS, choose=_URLS, choose_words=_WHERE,
+        "alertmanager", "Prometheus Alertmanager, by its API v2.", *url("Its address, without /api/v2/alerts"),
+        Key("labels", Texts(), "More labels, for its routes.", example='{ team = "web" }'),
+        *secret("bearer", "A token for `Authorization: Bearer`", ("token",)), _HEADERS, choose=_URLS, choose_words=WHERE,
     ),
     "pagerduty": _channel(
-        "pagerduty", "PagerDuty, by its Events API v2.", *_secret("routing_key", "The integration key", ("integration_key",)),
+        "pagerduty", "PagerDuty, by its Events API v2.", *secret("routing_key", "The integration key", ("integration_key",)),
         Key("url", WebUrl(), "Another address than PagerDuty's own (the EU region, a proxy).",
             default_words="https://events.pagerduty.com/v2/enqueue", example='"https://events.eu.pagerduty.com/v2/enqueue"'),
         choose=("routing_key_env", "routing_key_file"), choose_words="does not say where the integration key is",
@@ -149,9 +157,20 @@ CHANNELS = {
         Key("command", Command(), "The program and its arguments; no shell reads it.", required=True, also=("cmd", "exec", "program"),
             example='["./page.py"]'),
     ),
+    "sentry": _channel(
+        "sentry", "Each incident as an event of Sentry, or of what speaks its protocol; alerts do not go here.",
+        *secret("dsn", "The DSN of the project (`https://KEY@HOST/PROJECT`)", ("url",)), *_REPORTS,
+        choose=("dsn_env", "dsn_file"), choose_words="does not say where the DSN is",
+    ),
+    "honeybadger": _channel(
+        "honeybadger", "Each incident as a notice of Honeybadger; alerts do not go here.", *secret("api_key", "The API key of the project", ("token",)),
+        Key("url", WebUrl(), "Another address than Honeybadger's own (the EU region, a proxy).", default_words="https://api.honeybadger.io",
+            example='"https://eu-api.honeybadger.io"'),
+        *_REPORTS, choose=("api_key_env", "api_key_file"), choose_words="does not say where the API key is",
+    ),
     "apprise": _channel(
         "apprise", "Everything else, through Apprise (`pip install holdfast[apprise]`).",
-        *_secret("urls", "Apprise's URLs, apart by blanks or lines", ("url",)),
+        *secret("urls", "Apprise's URLs, apart by blanks or lines", ("url",)),
         choose=("urls_env", "urls_file"), choose_words="does not say where its URLs are",
     ),
 }  # fmt: skip
@@ -160,8 +179,8 @@ CHANNEL = OneOf("channel", "A way to people.", CHANNELS, by="type")
 ROUTE = Table(
     "route of alerts",
     "Which alerts go to which channels. All routes that fit count; an alert that no route takes goes to every channel.",
-    Key("workers", _PATTERNS, "Alerts of these workers.", default_words="all", also=("worker",), example='["web*"]'),
-    Key("kinds", _PATTERNS, "Alerts of these kinds: the name of a flag, or `death`.", default_words="all", also=("kind", "flags"),
+    Key("workers", PATTERNS, "Alerts of these workers.", default_words="all", also=("worker",), example='["web*"]'),
+    Key("kinds", PATTERNS, "Alerts of these kinds: the name of a flag, or `death`.", default_words="all", also=("kind", "flags"),
         example='["memory_leak", "death"]'),
     Key("least", Choice(*SEVERITIES), "Only as severe as this.", default_words="all", also=("severity", "min_severity"), example='"critical"'),
     Key("to", ListOf(Text("the name of a channel"), 'a list of channels, as ["oncall"]', least=1), "Names of channels.", required=True,
@@ -171,11 +190,11 @@ ROUTE = Table(
 DEAD_MAN = Table(
     "dead man",
     "A request to the outside as long as this node lives, so that somebody notices when it does not (docs/how-to/dead-man.md).",
-    *_url("Where to"),
+    *url("Where to"),
     Key("every", Duration(), "How often.", default="1m", also=("period", "interval"), example='"1m"'),
     Key("timeout", Duration(), "One attempt may take so long.", default="10s", example='"10s"'),
     choose=_URLS,
-    choose_words=_WHERE,
+    choose_words=WHERE,
 )  # fmt: skip
 
 ALERTS = Table(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
-from holdfast.config import alerts
+from holdfast.config import alerts, dashboard, forward
 from holdfast.config import definitions as d
 from holdfast.config.bus import Bus
 from holdfast.config.jobs import STEWARD, JobQueue
@@ -75,12 +75,18 @@ class _Compiler:
         self.jobs = JobQueue(config, self.problems, self.state_dir, self.node.machine)
         self.node.jobs_workers = self.jobs.families
         self.alerts = alerts.Alerts(config, self.problems)
+        self.dashboard = dashboard.Dashboard(config, self.problems)
+        self.forward = forward.Forward(config, self.problems)
         order = self._start_order()
         workers = [one for name in order for one in self._workers(name, config.workers[name])]
         if self.jobs.families:
             workers.insert(0, self._steward())
         if self.alerts.is_used:
             workers.append(self._alerts())
+        if self.dashboard.is_used:
+            workers.append(self._dashboard())
+        if self.forward.is_used:
+            workers.append(self._forward())
         if not config.workers and not self.problems:
             self.problems.add_whole(
                 config.main.file,
@@ -303,12 +309,19 @@ class _Compiler:
     def _alerts(self) -> "WorkerPlan":
         return self.alerts.worker(self._own(alerts.WORKER, self.alerts.entry()))
 
+    def _dashboard(self) -> "WorkerPlan":
+        return self.dashboard.worker(self._own(dashboard.WORKER, self.dashboard.entry()))
+
+    def _forward(self) -> "WorkerPlan":
+        return self.forward.worker(self._own(forward.WORKER, self.forward.entry()))
+
     def _own(self, name: str, entry: Entry) -> "WorkerPlan":
         """Return the plan of a worker that is Holdfast's own."""
         # Of what all workers have by default only the log is meant for it.
         given = {key: self.config.defaults.given[key] for key in ("log",) if key in self.config.defaults.given}  # fmt: skip
         defaults = Entry(given, given, self.config.defaults.where)
         node = Node(defaults, {}, self.node.passed_env, self.problems)
+        node.claims = self.node.claims
         return self._worker(Job(name, entry, node))
 
     def _worker(self, job: Job) -> "WorkerPlan":

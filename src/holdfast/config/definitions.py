@@ -13,6 +13,8 @@ from holdfast.config.bus_definitions import (
     REALM,
     ROUTER_KEYS,
 )
+from holdfast.config.dashboard_definitions import DASHBOARD
+from holdfast.config.forward_definitions import FORWARD
 from holdfast.config.jobs_definitions import JOBS, JOBS_KEYS
 from holdfast.config.kinds import (
     Address,
@@ -326,6 +328,9 @@ ROOT = Table(
     Key("group", Named(GROUP), "Groups by name.", also=("groups",)),
     Key("jobs", JOBS, "The job queue.", also=("queue", "broker", "celery", "sidekiq")),
     Key("alerts", ALERTS, "How people are told of what needs them.", also=("alert", "alerting", "notify", "notifications")),
+    Key("forward", FORWARD, "What the node says, for other tools: OpenTelemetry, the journal, JSON.",
+        also=("otlp", "opentelemetry", "otel", "journald", "forwarding", "export")),
+    Key("dashboard", DASHBOARD, "The dashboard in the browser.", also=("web", "ui", "admin", "inet_http_server")),
     Key("realm", Named(REALM, names=FREE_NAME, names_words=FREE_NAME_WORDS), "Realms of the bus by name.", also=("realms",)),
 )  # fmt: skip
 

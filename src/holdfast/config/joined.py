@@ -31,8 +31,11 @@ class Config:
     __slots__ = (
         "alerts",
         "components",
+        "dashboard",
         "defaults",
+        "forward",
         "groups",
+        "has_dashboard",
         "jobs",
         "main",
         "node",
@@ -47,6 +50,10 @@ class Config:
         self.defaults = Entry({}, {}, top.at("defaults").at("worker"))
         self.jobs = Entry({}, {}, top.at("jobs"))
         self.alerts = Entry({}, {}, top.at("alerts"))
+        self.dashboard = Entry({}, {}, top.at("dashboard"))
+        self.forward = Entry({}, {}, top.at("forward"))
+        #: The table is there, if only to say so.
+        self.has_dashboard = any("dashboard" in document.data for document in documents)
         self.components: dict[str, Entry] = {}
         self.workers: dict[str, Entry] = {}
         self.groups: dict[str, Entry] = {}
@@ -54,7 +61,7 @@ class Config:
         for document in documents:
             where = Where(document, ())
             checked = d.ROOT.check(document.data, where, problems)
-            for title in ("node", "jobs", "alerts"):
+            for title in ("node", "jobs", "alerts", "dashboard", "forward"):
                 given, raw = checked.get(title), document.data.get(title)
                 so_far = getattr(self, title)
                 setattr(self, title, _joined(so_far, given, raw, where.at(title), problems))

@@ -12,7 +12,9 @@ from typing import Any
 
 from holdfast.config import alerts_definitions as alerts
 from holdfast.config import bus_definitions as bus
+from holdfast.config import dashboard_definitions as dashboard
 from holdfast.config import definitions as d
+from holdfast.config import forward_definitions as forward
 from holdfast.config import jobs_definitions as jobs
 from holdfast.config.tables import Key, Named, Table
 from holdfast.linux.files import write_atomic
@@ -78,6 +80,25 @@ to = ["oncall", "team"]
 to = ["team"]"""
 
 
+_FORWARD_EXAMPLE = """\
+[forward.target.collector]
+type = "otlp"
+url = "http://127.0.0.1:4318"
+
+[forward.target.journal]
+type = "journald"
+incidents = false"""
+
+
+_DASHBOARD_EXAMPLE = """\
+[dashboard]
+listen = "127.0.0.1:8750"
+
+[dashboard.user.ann]
+password_hash_file = "ann.hash"
+role = "operator\""""
+
+
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a configuration file."""
     schema: dict[str, Any] = {
@@ -116,6 +137,8 @@ def reference_markdown() -> str:
     parts += _section("[group.NAME]", d.GROUP)
     parts += _section("[jobs]", jobs.JOBS, example=_JOBS_EXAMPLE)
     parts += _section("[alerts]", alerts.ALERTS, example=_ALERTS_EXAMPLE)
+    parts += _section("[forward]", forward.FORWARD, example=_FORWARD_EXAMPLE)
+    parts += _section("[dashboard]", dashboard.DASHBOARD, example=_DASHBOARD_EXAMPLE)
     parts += _section("[realm.NAME]", bus.REALM, example=_REALM_EXAMPLE)
     parts += _section("[realm.NAME.role.ROLE]", bus.ROLE, example="")
     names = ", ".join(f"`{name}`" for name in d.DEFAULTS_WORKER.keys)
@@ -136,6 +159,8 @@ def reference_markdown() -> str:
     )
     parts += _bus_sections()
     parts += _alert_sections()
+    parts += _forward_sections()
+    parts += _dashboard_sections()
     return "\n".join(parts)
 
 
@@ -175,6 +200,20 @@ def _alert_sections() -> list[str]:
         parts += _section(f'[alerts.channel.NAME], type = "{name}"', table, example="")
     parts += _section("[[alerts.route]]", alerts.ROUTE, example="")
     parts += _section("[alerts.dead_man]", alerts.DEAD_MAN, example="")
+    return parts
+
+
+def _forward_sections() -> list[str]:
+    parts = ["# Tables of forwarding\n"]
+    for name, table in forward.TARGETS.items():
+        parts += _section(f'[forward.target.NAME], type = "{name}"', table, example="")
+    return parts
+
+
+def _dashboard_sections() -> list[str]:
+    parts = ["# Tables of the dashboard\n"]
+    parts += _section("[dashboard.user.NAME]", dashboard.USER, example="")
+    parts += _section("[dashboard.proxy]", dashboard.PROXY, example="")
     return parts
 
 

@@ -1,0 +1,154 @@
+"""Is anything wrong, what is broken for users, what did Holdfast do about it and did it help? The first screen, in one dict.
+
+Pure: the state of the node in, sentences out. What a flag means is said in one place, the signs of the alerts: somebody who is woken and somebody who looks
+see the same. Leaves out collecting the state (:mod:`holdfast.dashboard.state`).
+"""
+
+from holdfast.alerts import signs
+from holdfast.core.alerting import BAD, FIRING, HOPELESS, MENDING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    Row = dict[str, Any]
+
+WELL, CARE, TROUBLE, LOST = "well", "care", "trouble", "lost"
+#: What Holdfast did is shown for so long after it.
+DONE_S = 24 * 3600.0
+_DONE = 8
+#: States in which nobody is served, and what a person reads.
+_DOWN = {
+    "failed": "is left down: it died too often",
+    "backoff": "is down, and waits for its next start",
+    "waiting": "waits for a worker that it needs",
+    "starting": "is starting again",
+    "stopping": "is being stopped",
+    "down": "is down",
+}
+#: Verdict -> whether it helped, as a person reads it.
+VERDICTS = {
+    "open": "Holdfast looks whether it comes back",
+    "cured": "it helped: the symptom stayed away",
+    "came_back": "it did not last: the symptom came back",
+    "did_not_help": "it did not help",
+    "gave_up": "every remedy was tried in vain: a person is needed",
+}
+
+
+def now(state: "Mapping[str, Any]", now_unix_s: float) -> "Row":
+    """Return level, sentence, what is broken, and what was done.
+
+    Args:
+        state: As of :mod:`holdfast.dashboard.state`, without ``now``.
+        now_unix_s: The time.
+    """
+    node, workers = state["node"], state["workers"]
+    broken, doubtful = _symptoms(state)
+    done = _done(state["incidents"], now_unix_s)
+    says, level = "", WELL
+    if not node["is_up"]:
+        level, says = LOST, f"the node {node['name']} does not run: nothing is kept running"
+        broken = []
+    elif broken:
+        level, says = TROUBLE, _broken_words(broken)
+    elif node["trouble"]:
+        level, says = CARE, node["trouble"]
+    elif doubtful:
+        level, says = CARE, _doubtful_words(doubtful)
+    elif firing := [alert for alert in state.get("alerts") or () if alert["state"] == FIRING]:
+        # Somebody was woken by it, and it is not over yet: not the moment to say that all is well.
+        level, says = CARE, _alert_words(firing)
+    else:
+        serving = sum(worker["state"] in ("running", "done") for worker in workers.values())
+        asleep = len(workers) - serving
+        rest = f", {asleep} {'is' if asleep == 1 else 'are'} not wanted up" if asleep else ""
+        says = f"All is well: {_count(serving, 'worker')} {'serves' if serving == 1 else 'serve'}{rest}."  # fmt: skip
+    return {"level": level, "says": says, "broken": broken, "doubtful": doubtful, "done": done}
+
+
+def _symptoms(state: "Mapping[str, Any]") -> "tuple[list[Row], list[Row]]":
+    """Return what is broken for somebody, and what may be."""
+    broken: dict[str, Row] = {}
+    doubtful: list[Row] = []
+    for name, worker in state["workers"].items():
+        if _is_missing(worker):
+            why = f": {worker['why']}" if worker["why"] else ""
+            broken[name] = _row(name, f"{name} {_DOWN.get(worker['state'], worker['state'])}{why}", None)  # fmt: skip
+    for flag in _flags(state):
+        sign = signs.of_flag(flag)
+        if sign is None:
+            continue
+        row = _row(sign.worker, sign.says, flag.get("since_unix_s"))
+        row["incident"] = sign.incident or None
+        if sign.state in (BAD, HOPELESS):
+            if sign.state == HOPELESS:
+                row["says"] += "; Holdfast gave up, a person is needed"
+            before = broken.get(sign.worker)
+            if before is None or before["since_unix_s"] is None:
+                broken[sign.worker] = row
+        else:
+            row["says"] += "; remedied, and being watched" if sign.state == MENDING else ""
+            doubtful.append(row)
+    return list(broken.values()), [row for row in doubtful if row["worker"] not in broken]
+
+
+def _is_missing(worker: "Mapping[str, Any]") -> bool:
+    """Whether somebody who needs this worker is not served at the moment."""
+    state = worker["state"]
+    if not worker["up"] or state in ("running", "done"):
+        return False
+    # The first start of all is no outage.
+    return bool(state in ("failed", "backoff") or worker["restarts"] or worker["n"] > 1)
+
+
+def _flags(state: "Mapping[str, Any]") -> "Iterable[Row]":
+    for worker in state["workers"].values():
+        yield from worker["flags"]
+    yield from state["flags"]
+
+
+def _done(incidents: "Iterable[Row]", now_unix_s: float) -> "list[Row]":
+    recent = [row for row in incidents if now_unix_s - row["opened_unix_s"] < DONE_S][:_DONE]
+    return [
+        {"incident": row["id"], "worker": row["worker"], "says": row["title"], "helped": row["says"], "verdict": row["verdict"],
+         "at_unix_s": row["opened_unix_s"]}
+        for row in recent
+    ]  # fmt: skip
+
+
+def _row(worker: str, says: str, since: "float | None") -> "Row":
+    return {"worker": worker, "says": says, "since_unix_s": since, "incident": None}
+
+
+def _broken_words(broken: "list[Row]") -> str:
+    if len(broken) == 1:
+        return f"{_sentence(broken[0]['says'])}"
+    names = ", ".join(row["worker"] for row in broken[:3])
+    return f"{len(broken)} things are broken: {names}{', …' if len(broken) > 3 else ''}."
+
+
+def _doubtful_words(doubtful: "list[Row]") -> str:
+    first = doubtful[0]
+    rest = f" And {_count(len(doubtful) - 1, 'more suspicion')}." if len(doubtful) > 1 else ""
+    return f"Everything serves, but {first['worker']} is being looked at: {_sentence(first['says'])}{rest}"  # fmt: skip
+
+
+def _alert_words(firing: "list[Row]") -> str:
+    first = firing[0]
+    why = (
+        f": {first['signs'][0]['says']}"
+        if first.get("signs")
+        else ", and its signs are away for now"
+    )
+    rest = f" And {_count(len(firing) - 1, 'more alert')}." if len(firing) > 1 else ""
+    return f"Everything serves, but an alert about {first['cause']} is open{_sentence(why)}{rest}"
+
+
+def _sentence(says: str) -> str:
+    return says if says.endswith((".", "!", "?")) else f"{says}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,299 @@
+"""What does a person see? A real browser on the dashboard of a real node, while parts of it are broken."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("uvicorn", reason="needs holdfast[dashboard]")
+pytest.importorskip("argon2", reason="needs holdfast[dashboard]")
+
+from dashboard.live_node import PASSWORD, Clinic
+from node import SLOWNESS, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from playwright.sync_api import Browser, Page
+
+    Visit = Callable[..., "Person"]
+
+pytestmark = pytest.mark.faults
+
+PATIENCE_MS = 20_000 * SLOWNESS
+ARGUMENTS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")  # fmt: skip
+SCREENS = ("/", "/incidents", "/workers", "/workers/web", "/bus", "/jobs", "/machine")
+AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
+    made = Clinic(tmp_path_factory.mktemp("clinic"))
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (extra dev)")  # fmt: skip
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next((path for name in names if (path := shutil.which(name))), None)
+    if chromium is None:
+        pytest.skip("there is no chromium on the PATH (apt install chromium)")
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+class Person:
+    """Somebody with a browser of their own."""
+
+    def __init__(self, browser: Browser, clinic: Clinic, **how: Any) -> None:
+        self.clinic = clinic
+        self.context = browser.new_context(**{"viewport": {"width": 1200, "height": 800}, **how})
+        self.context.set_default_timeout(PATIENCE_MS)
+        self.asked: list[str] = []
+        self.faults: list[str] = []
+        self.context.on("request", lambda request: self.asked.append(request.url))
+        self.page: Page = self.context.new_page()
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on(
+            "console", lambda line: self._hear(line.text) if line.type == "error" else None
+        )
+
+    def _hear(self, text: str) -> None:
+        # That the dashboard is away for a moment is what some tests are about.
+        if "Failed to load resource" not in text and "ERR_" not in text:
+            self.faults.append(text)
+
+    def enter(self, role: str = "operator") -> Person:
+        """Sign in by a one-time link."""
+        self.page.goto(self.clinic.link(role))
+        self.page.get_by_role("navigation", name="Screens").wait_for()
+        return self
+
+    def go(self, path: str) -> None:
+        self.page.goto(self.clinic.url + path)
+        self.page.locator("main h1").first.wait_for()
+        wait_for(
+            lambda: "Reading" not in self.page.locator("main").inner_text(), f"{path} to be read"
+        )
+
+    def has_asked(self, part: str, since: int) -> bool:
+        """Whether the page has asked for this since then. (What it asks for is heard of only while we talk to it.)"""
+        self.page.evaluate("0")
+        return any(part in url for url in self.asked[since:])
+
+    def text(self) -> str:
+        return self.page.locator("main").inner_text()
+
+    def sees(self, pattern: str) -> None:
+        """Wait until the page says something."""
+        wait_for(
+            lambda: re.search(pattern, self.text(), re.IGNORECASE),
+            f"{pattern!r} in {self.page.url}",
+        )
+
+
+@pytest.fixture
+def visit(browser: Browser, clinic: Clinic) -> Iterator[Visit]:
+    """Open one more browser; in the end none of them may have gone anywhere else, or have broken."""
+    people: list[Person] = []
+
+    def another(**how: Any) -> Person:
+        people.append(Person(browser, clinic, **how))
+        return people[-1]
+
+    yield another
+    for person in people:
+        person.context.close()
+        foreign = [
+            url for url in person.asked if not url.startswith((clinic.url, "data:", "blob:"))
+        ]
+        assert not foreign
+        assert not person.faults
+
+
+# -- who comes in ----------------------------------------------------------------------------------
+
+
+def test_a_stranger_sees_how_to_sign_in_and_nothing_else(visit: Visit, clinic: Clinic) -> None:
+    stranger = visit()
+    stranger.page.goto(f"{clinic.url}/workers/web")
+    stranger.page.get_by_label("Password").wait_for()
+    assert "sleeper" not in stranger.page.content()
+    assert "clinic" not in stranger.page.content()
+
+
+def test_a_link_leaves_nothing_in_the_address(visit: Visit) -> None:
+    """The address lands in histories and screenshots."""
+    person = visit().enter()
+    assert "token" not in person.page.url
+
+
+def test_a_password_signs_in_and_a_wrong_one_says_so(visit: Visit, clinic: Clinic) -> None:
+    person = visit()
+    person.page.goto(clinic.url)
+    for password in ("wrong", PASSWORD):
+        person.page.get_by_label("Name").fill("ann")
+        person.page.get_by_label("Password").fill(password)
+        person.page.keyboard.press("Enter")
+        if password == "wrong":
+            person.page.get_by_text("that did not fit").wait_for()
+    person.page.get_by_role("navigation", name="Screens").wait_for()
+
+
+def test_a_reader_has_no_buttons_that_order_anything(visit: Visit) -> None:
+    person = visit().enter("reader")
+    person.go("/workers/sleeper")
+    assert person.page.get_by_role("button", name="Restart").count() == 0
+    refused = person.page.evaluate(
+        """async () => (await fetch("/api/orders", {method: "POST", headers: {"content-type": "application/json", "x-holdfast": "1"},
+             body: JSON.stringify({do: "restart", worker: "sleeper"})})).status"""
+    )
+    assert refused == 403
+
+
+# -- the screens -----------------------------------------------------------------------------------
+
+
+def test_when_all_is_well_one_sentence_says_so(visit: Visit) -> None:
+    person = visit().enter()
+    person.sees("all is well")
+
+
+def test_each_screen_has_what_it_is_for(visit: Visit, clinic: Clinic) -> None:
+    clinic.holdfast("jobs", "push", "fails", "x.html")
+    person = visit().enter()
+    for path, expected in {
+        "/workers": r"sleeper[\s\S]*running",
+        "/workers/web": r"container",
+        "/workers/fragile": r"fragile",
+        "/bus": r"demo\.add",
+        "/machine": r"free of",
+        "/jobs?state=retry": r"fails",
+    }.items():
+        person.go(path)
+        person.sees(expected)
+    person.page.get_by_role("link", name="fails").click()
+    person.sees("no such page: x.html")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_screen_can_be_used_by_everybody(theme: Any, visit: Visit) -> None:
+    """WCAG 2.2 AA, as far as axe-core can tell: names, roles, focus, contrast. The dark theme differs in contrast only."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs extra dev")
+    only = {"type": "tag", "values": AXE_TAGS} if theme == "light" else {"type": "rule", "values": ["color-contrast"]}  # fmt: skip
+    person = visit(color_scheme=theme, bypass_csp=True).enter()
+    for path in SCREENS:
+        person.go(path)
+        found = axe.Axe().run(person.page, options={"runOnly": only, "resultTypes": ["violations"]})
+        assert found.violations_count == 0, f"{path}: {found.generate_report()}"
+
+
+def test_on_a_phone_nothing_has_to_be_pushed_sideways(visit: Visit) -> None:
+    phone = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True).enter()
+    for path in SCREENS:
+        phone.go(path)
+        wide, room = phone.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert wide <= room, path
+
+
+# -- what happens ----------------------------------------------------------------------------------
+
+
+def test_a_crash_is_told_while_it_happens_and_its_page_answers_five_questions(
+    visit: Visit, clinic: Clinic
+) -> None:
+    """From the fault to the verdict, without a reload."""
+    before = len(clinic.incidents("fragile"))
+    person = visit().enter()
+    person.go("/incidents")
+    clinic.crash()
+    link = person.page.get_by_role("link", name=re.compile("fragile.*SIGSEGV")).first
+    wait_for(lambda: len(clinic.incidents("fragile")) > before, "the incident")
+    link.click()
+    person.page.get_by_role("heading", name=re.compile("SIGSEGV")).wait_for()
+    answers = person.page.locator(".answers")
+    for question in ("What broke", "Since when", "Why", "What was done", "Did it help"):
+        assert question in answers.inner_text()
+    assert "fragile.py" in person.text() or "string_at" in person.text()
+    wait_for(lambda: "cured" in answers.inner_text(), "the verdict to come by itself", 40)
+
+    person.page.get_by_role("tab", name="Stacks").click()
+    person.sees(r"fragile\.py")
+    with person.page.expect_download() as bundle:
+        person.page.get_by_role("link", name="Download the bundle").click()
+    assert bundle.value.suggested_filename.endswith((".tar.gz", ".tgz"))
+
+
+def test_with_the_keyboard_alone_a_worker_is_found_and_restarted(
+    visit: Visit, clinic: Clinic
+) -> None:
+    before = clinic.worker("sleeper")["pid"]
+    person = visit().enter()
+    person.sees("workers")
+    keys = person.page.keyboard
+    for key in ("g", "w"):
+        keys.press(key)
+    person.page.get_by_role("heading", name="Workers").wait_for()
+    keys.press("/")
+    keys.type("sleep")
+    keys.press("Escape")
+    keys.press("j")
+    keys.press("Enter")
+    person.page.get_by_role("heading", name="sleeper").wait_for()
+    keys.press("r")
+    person.page.get_by_role("dialog").wait_for()
+    keys.press("Enter")
+    wait_for(lambda: clinic.worker("sleeper")["pid"] not in (None, before), "another life")
+    person.sees(str(clinic.worker("sleeper")["pid"]))
+    assert "restart" in clinic.holdfast("dashboard", "audit")
+
+
+def test_a_question_mark_shows_the_keys(visit: Visit) -> None:
+    person = visit().enter()
+    person.page.keyboard.press("?")
+    person.page.get_by_role("dialog").get_by_text("go to Workers").wait_for()
+
+
+def test_a_row_changes_by_itself_when_its_worker_does(visit: Visit, clinic: Clinic) -> None:
+    person = visit().enter()
+    person.go("/workers")
+    pid = clinic.worker("sleeper")["pid"]
+    person.sees(f"{pid}")
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: clinic.worker("sleeper")["pid"] not in (None, pid), "the next life")
+    person.sees(str(clinic.worker("sleeper")["pid"]))
+
+
+def test_a_dashboard_that_is_killed_comes_back_under_the_open_page(
+    visit: Visit, clinic: Clinic
+) -> None:
+    """Nobody is signed out, and no worker notices."""
+    person = visit().enter()
+    person.go("/workers")
+    others = {name: clinic.worker(name)["pid"] for name in ("web", "sleeper", "router")}
+    old = clinic.worker("dashboard")["pid"]
+    mark = person.page.evaluate("performance.timeOrigin")
+    asked = len(person.asked)
+    os.kill(old, signal.SIGKILL)
+    wait_for(lambda: person.has_asked("/api/live", asked), "the page to connect again")
+    wait_for(lambda: clinic.worker("dashboard")["pid"] not in (None, old), "the next dashboard")
+    wait_for(lambda: "Not connected" not in person.page.inner_text("body"), "the page to be live")
+    assert person.page.evaluate("performance.timeOrigin") == mark  # the same page, not loaded anew
+    assert {name: clinic.worker(name)["pid"] for name in others} == others
+    person.sees("sleeper")
+
+
+def test_a_flame_graph_opens_in_the_page(visit: Visit, clinic: Clinic) -> None:
+    """speedscope, from our own wheel; a file that was never fetched would leave an empty page."""
+    person = visit(bypass_csp=False).enter()
+    person.page.goto(f"{clinic.url}/flame/")
+    person.page.get_by_text("Drag and drop").first.wait_for()

@@ -1,0 +1,334 @@
+"""One look at the node as one dict, the first screen's sentence, and what is different from the look before."""
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette", reason="needs holdfast[dashboard]")
+
+from cli.fake_node import FakeNode, planned
+from dashboard.seen import break_something, place
+from holdfast.dashboard import figures, now, state
+from holdfast.dashboard.state import View, compact, delta
+from holdfast.wire import sample
+
+
+@pytest.fixture
+def node() -> Iterator[FakeNode]:
+    with FakeNode(
+        planned("web"),
+        planned("mail", kind="container", components=[{"name": "post", "use": "a:b"}]),
+    ) as made:
+        yield made.up()
+
+
+def row(**more: Any) -> dict[str, Any]:
+    """A worker as a look finds it."""
+    return {"state": "running", "up": True, "why": "", "flags": [], "restarts": 0, "n": 1} | more
+
+
+def seen(workers: "dict[str, dict[str, Any]]", **more: Any) -> dict[str, Any]:
+    node = {"name": "box", "is_up": True, "trouble": ""} | more.pop("node", {})
+    return {"node": node, "workers": workers, "flags": [], "incidents": []} | more
+
+
+def flag(worker: str, name: str, phase: str, **more: Any) -> dict[str, Any]:
+    return {
+        "worker": worker,
+        "flag": name,
+        "phase": phase,
+        "says": f"{name} it is",
+        "since_unix_s": 5.0,
+        "incident": None,
+    } | more
+
+
+# -- a look ----------------------------------------------------------------------------------------
+
+
+def test_a_look_has_what_status_says_and_what_the_samples_know(node: FakeNode) -> None:
+    node.write_samples("web", 5, 0.25)
+    node.raise_flag("mail", "slow", phase="shown")
+
+    found = View(place(node)).look()
+
+    assert found["node"]["name"] == "fake"
+    assert found["node"]["keeper_answers"]
+    assert list(found["workers"]) == ["web", "mail"]
+    assert found["workers"]["web"]["pid"] == os.getpid()
+    assert found["workers"]["web"]["cpu_share"] == 0.25
+    assert found["workers"]["web"]["cpu_line"][-1] == 0.25
+    assert found["workers"]["mail"]["components"] == [{"name": "post", "state": None}]
+    assert [one["flag"] for one in found["workers"]["mail"]["flags"]] == ["slow"]
+    assert {one["name"] for one in found["house"]} == {"anchor", "keeper", "watchdog", "logger"}
+    assert found["machine"]["memory"]["total_bytes"] > 0
+
+
+def test_nothing_of_the_environment_is_in_the_state(node: FakeNode) -> None:
+    """The plan holds the environment of every worker, and passwords stand in it."""
+    node.plan["env"] = {"DATABASE_PASSWORD": "topsecret"}
+    node.plan["workers"][0]["env"] = {"API_KEY": "topsecret"}
+    node.write_plan()
+
+    assert "topsecret" not in repr(View(place(node)).look())
+
+
+def test_a_worker_that_is_as_it_was_keeps_its_object(node: FakeNode) -> None:
+    """A thousand quiet workers have to cost a thousand comparisons of objects, not of their keys."""
+    view = View(place(node))
+    view.look()
+    before = view.look()
+    after = view.look()
+
+    assert after["workers"]["mail"] is before["workers"]["mail"]
+
+
+def test_a_keeper_that_does_not_answer_is_said_and_the_workers_stay(node: FakeNode) -> None:
+    view = View(place(node))
+    view.look()
+    node.on["status"] = lambda _: {"ok": False, "workers": []}
+    view.node.silent_since_s = time.monotonic() - 60.0
+
+    found = view.look(is_urgent=True)
+
+    assert not found["node"]["keeper_answers"]
+    assert list(found["workers"]) == ["web", "mail"]
+    assert (found["now"]["level"], "keeper" in found["now"]["says"]) == ("care", True)
+
+
+def test_a_node_that_is_down_is_lost_and_its_last_plan_is_shown(node: FakeNode) -> None:
+    """After the machine died somebody reads what it left."""
+    node.release()
+
+    found = View(place(node)).look()
+
+    assert found["now"]["level"] == "lost"
+    assert found["now"]["broken"] == []
+
+
+def test_incidents_come_with_their_last_verdict_newest_first(node: FakeNode) -> None:
+    old = break_something(node, "2026-11-01", verdict="cured", at_s=time.time() - 500)
+    new = break_something(node, "2026-11-02", component="post", at_s=time.time() - 50)
+
+    rows = View(place(node)).look()["incidents"]
+
+    assert [(one["id"], one["status"]) for one in rows] == [(new, "open"), (old, "over")]
+    assert (rows[0]["component"], rows[1]["says"]) == ("post", now.VERDICTS["cured"])
+
+
+# -- the first screen ------------------------------------------------------------------------------
+
+
+def test_all_well_is_one_sentence_and_nothing_else() -> None:
+    found = now.now(seen({"web": row(), "once": row(state="done")}), 100.0)
+
+    assert (found["level"], found["says"]) == ("well", "All is well: 2 workers serve.")
+    assert (found["broken"], found["doubtful"], found["done"]) == ([], [], [])
+
+
+def test_a_worker_that_somebody_stopped_is_not_broken() -> None:
+    found = now.now(seen({"web": row(), "old": row(state="down", up=False)}), 100.0)
+
+    assert (found["level"], found["says"]) == (
+        "well",
+        "All is well: 1 worker serves, 1 is not wanted up.",
+    )
+
+
+def test_the_first_start_of_all_is_no_outage() -> None:
+    assert now.now(seen({"web": row(state="starting")}), 100.0)["level"] == "well"
+
+
+@pytest.mark.parametrize("worker", [row(state="failed"), row(state="backoff"), row(state="starting", n=3), row(state="waiting", restarts=1)])  # fmt: skip
+def test_a_wanted_worker_that_does_not_serve_is_trouble(worker: dict[str, Any]) -> None:
+    found = now.now(seen({"web": worker, "mail": row()}), 100.0)
+
+    assert found["level"] == "trouble"
+    assert [one["worker"] for one in found["broken"]] == ["web"]
+    assert found["says"].startswith("web ")
+
+
+def test_a_suspicion_is_care_and_a_symptom_is_trouble() -> None:
+    """Somebody who looks has to see what somebody who is woken was told: a suspicion wakes nobody."""
+    doubt = now.now(seen({"web": row(flags=[flag("web", "slow", "shown")])}), 100.0)
+    sick = now.now(seen({"web": row(flags=[flag("web", "missed_heartbeat", "raised")])}), 100.0)
+
+    assert (doubt["level"], [one["worker"] for one in doubt["doubtful"]]) == ("care", ["web"])
+    assert (sick["level"], [one["since_unix_s"] for one in sick["broken"]]) == ("trouble", [5.0])
+
+
+def test_while_an_alert_is_open_not_all_is_well() -> None:
+    """Somebody who was woken opens the page: it must not say that there was nothing."""
+    alert = {"state": "firing", "cause": "web", "signs": [{"says": "it does not beat"}]}
+
+    open_one = now.now(seen({"web": row()}, alerts=[alert]), 100.0)
+    ending = now.now(seen({"web": row()}, alerts=[{**alert, "signs": []}, alert]), 100.0)
+    seen_to = now.now(seen({"web": row()}, alerts=[{**alert, "state": "acknowledged"}]), 100.0)
+
+    assert (open_one["level"], "it does not beat" in open_one["says"]) == ("care", True)
+    assert ending["says"].endswith("its signs are away for now. And 1 more alert.")
+    assert seen_to["level"] == "well"
+
+
+def test_a_worker_that_died_for_a_reason_is_told_once_with_the_moment_it_began() -> None:
+    worker = row(state="backoff", flags=[flag("web", "crash_loop", "gave_up")])
+
+    (one,) = now.now(seen({"web": worker}), 100.0)["broken"]
+
+    assert (one["since_unix_s"], "a person is needed" in one["says"]) == (5.0, True)
+
+
+def test_a_flag_of_the_machine_counts_as_well() -> None:
+    found = now.now(seen({"web": row()}, flags=[flag("@node", "disk_low", "raised")]), 100.0)
+
+    assert (found["level"], found["broken"][0]["worker"]) == ("trouble", "@node")
+
+
+def test_what_was_done_is_shown_for_a_day() -> None:
+    rows = [
+        {
+            "id": name,
+            "worker": "web",
+            "title": "t",
+            "says": "s",
+            "verdict": "cured",
+            "opened_unix_s": at,
+        }
+        for name, at in (("new", 99_000.0), ("old", 1_000.0))
+    ]
+
+    found = now.now(seen({"web": row()}, incidents=rows), 100_000.0)
+
+    assert [one["incident"] for one in found["done"]] == ["new"]
+
+
+# -- what is new -----------------------------------------------------------------------------------
+
+
+def test_a_delta_has_changed_keys_only_and_says_who_is_gone() -> None:
+    same = {"state": "running", "pid": 1}
+    before = {"workers": {"a": same, "b": {"state": "running", "pid": 2}, "c": {}}, "alerts": []}
+    after = {
+        "workers": {"a": same, "b": {"state": "running", "pid": 3}, "d": {"pid": 4}},
+        "alerts": [],
+    }
+
+    assert delta(before, after) == {"workers": {"b": {"pid": 3}, "d": {"pid": 4}, "c": None}}
+
+
+def test_a_delta_applied_to_the_look_before_is_the_look_after(node: FakeNode) -> None:
+    """What a page holds after any number of deltas has to be what a page that is opened now is given."""
+    view = View(place(node))
+    held = dict(view.look())
+    node.workers["web"] = {**node.workers["web"], "n": 2, "restarts": 1}
+    del node.workers["mail"]
+    node.raise_flag("web", "slow", phase="shown")
+    break_something(node, "2026-11-03")
+
+    after = view.look(is_urgent=True)
+    told = delta(held, after)
+    workers = dict(held["workers"])
+    for name, change in told.pop("workers").items():
+        if change is None:
+            del workers[name]
+        else:
+            workers[name] = {**workers.get(name, {}), **change}
+    held = {**held, **told, "workers": workers}
+
+    for key in ("workers", "incidents", "now", "flags", "splits", "alerts"):
+        assert held[key] == after[key]
+    assert held["workers"]["web"]["n"] == 2
+    assert "mail" not in held["workers"]
+
+
+def test_time_that_passes_is_no_news(node: FakeNode) -> None:
+    """An idle node must not send something to every open page every second."""
+    view = View(place(node))
+    before = view.look()
+    later = {
+        **before,
+        "at_unix_s": before["at_unix_s"] + 1,
+        "node": {**before["node"], "uptime_s": 99_999},
+    }
+    later["house"] = [{**one, "uptime_s": 12.0} for one in before["house"]]
+
+    assert delta(before, later) == {}
+
+
+def test_figures_are_rounded_to_what_a_person_reads() -> None:
+    raw = {
+        "rss_bytes": (40 << 20) + 4096,
+        "cpu_share": 0.0021,
+        "lag_ms": 1.2345,
+        "tasks": 3,
+        "work_rate": 123.456,
+        "in_flight": None,
+    }
+
+    assert compact(raw) == {
+        "rss_bytes": 40 << 20, "cpu_share": 0.0, "lag_ms": 1.2, "tasks": 3, "work_rate": 123, "in_flight": None,
+    }  # fmt: skip
+
+
+# -- figures ---------------------------------------------------------------------------------------
+
+
+def sampled(number: int, **more: int) -> tuple[int, ...]:
+    values = dict.fromkeys(sample.FIELDS, 0) | {
+        "number": number,
+        "unix_ns": 1,
+        "pid": 7,
+        "mono_ns": number * 10**9,
+    }
+    return tuple((values | more).values())
+
+
+def test_two_samples_of_one_life_give_a_share_and_a_rate() -> None:
+    before, last = (
+        sampled(4, cpu_ns=10**9, work_done=10),
+        sampled(5, cpu_ns=15 * 10**8, work_done=40, rss_bytes=5),
+    )
+
+    found = figures.of_samples(before, last, 7, 5 * 10**9)
+
+    assert (found["cpu_share"], found["work_rate"], found["rss_bytes"]) == (0.5, 30.0, 5)
+
+
+def test_samples_of_another_life_or_of_long_ago_say_nothing() -> None:
+    """After a restart the figures of the dead one would stand beside the living one's pid."""
+    before, last = sampled(4), sampled(5, cpu_ns=10**9)
+
+    assert figures.of_samples(before, last, 8, 5 * 10**9) == figures.NOTHING
+    assert figures.of_samples(before, last, 7, 60 * 10**9)["cpu_share"] is None
+
+
+def test_a_ring_is_read_from_where_the_last_look_ended(node: FakeNode) -> None:
+    node.write_samples("web", 50, 0.5, first=590)
+    ring = figures.Ring(node.run_dir, "web")
+
+    first = ring.read()
+    node.write_samples("web", 52, 0.5, first=590)
+    fresh = ring.read()
+
+    assert [one[0] for one in first] == list(range(609, 640))
+    assert [one[0] for one in fresh] == [640, 641]
+    assert ring.read() == []
+
+
+def test_a_ring_that_went_round_while_nobody_looked_begins_anew(node: FakeNode) -> None:
+    node.write_samples("web", 10, 0.5)
+    ring = figures.Ring(node.run_dir, "web")
+    ring.read()
+
+    node.write_samples("web", 600, 0.5, first=1000)
+
+    assert ring.read()[-1][0] == 1599
+
+
+def test_alerts_are_none_where_nobody_ever_sent_one(node: FakeNode) -> None:
+    """Looking must not make the file of a process that does not run."""
+    assert state.Alerts(node.state_dir).look() == []
+    assert "alerts" not in os.listdir(node.state_dir)
