@@ -62,9 +62,12 @@ class Registry:
         threading.Thread(
             target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
         ).start()
-        self.web = tmp / "web"
-        self.web.mkdir()
-        shutil.copy(EXAMPLE / "web" / "get_client.py", self.web)
+        self.web = tmp / "examples" / "clandeck" / "web"
+        self.web.mkdir(parents=True)
+        for name in ("get_client.py", "package.json"):
+            shutil.copy(EXAMPLE / "web" / name, self.web)
+        (tmp / "script").mkdir()
+        shutil.copy(EXAMPLE.parents[1] / "script" / "npm_files.py", tmp / "script")
         self.lock(self.data)
 
     def lock(self, data: bytes, version: str = "8.0.2") -> None:
@@ -108,7 +111,12 @@ def test_it_is_fetched_once_and_only_the_files_of_the_browser_are_taken(registry
         "integrity",
         "wampy.min.js",
     ]
-    assert sorted(os.listdir(registry.web)) == ["get_client.py", "package-lock.json", "vendor"]
+    assert sorted(os.listdir(registry.web)) == [
+        "get_client.py",
+        "package-lock.json",
+        "package.json",
+        "vendor",
+    ]
 
 
 def test_a_tarball_that_is_not_the_locked_one_is_refused(registry: Registry) -> None:

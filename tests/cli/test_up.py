@@ -42,7 +42,7 @@ class Launches:
 
         self._patch.setattr(check, "load", lambda *_: (node.plan, []))
         self._patch.setattr(launch, "prepare", lambda _: node.run_dir)
-        self._patch.setattr(launch, "spawn_anchor", spawn)
+        self._patch.setattr(launch, "fork_anchor", spawn)
 
 
 @pytest.fixture
@@ -252,7 +252,7 @@ with FakeNode(planned("web"), planned("mail")) as node:
     node.on["down"] = down
     check.load = lambda *_: (node.plan, [])
     launch.prepare = lambda plan: node.run_dir
-    launch.spawn_anchor = spawn
+    launch.fork_anchor = spawn
     node.raise_flag("mail", "missed_heartbeat", says="no beat for 12 s")
     status = main(["up", node.config])
     print("status", status, [r.get("force", False) for r in node.requests if r["do"] == "down"])

@@ -47,6 +47,8 @@ EVERY = {
     "pagerduty": 'routing_key_env = "KEY"\nurl = "https://events.eu.pagerduty.com/v2/enqueue"',
     "command": 'command = ["./page.py", "--loud"]',
     "apprise": 'urls_file = "urls"',
+    "sentry": 'dsn_env = "DSN"\nrelease = "1"\nenvironment = "test"\nkinds = ["crash"]',
+    "honeybadger": 'api_key_env = "KEY"\nurl = "https://eu-api.honeybadger.io"\nrelease = "1"\nenvironment = "test"\nkinds = ["crash"]',
 }
 
 
@@ -59,7 +61,10 @@ def test_what_the_configuration_lets_through_the_process_understands(desk: Desk,
     )
     text += '[alerts.dead_man]\nurl = "http://127.0.0.1/ping"\nevery = "30s"\n'
 
-    read = settings.read(made(desk, text), {"HOOK": "https://x/y", "P": "p", "KEY": "a" * 32})
+    read = settings.read(
+        made(desk, text),
+        {"HOOK": "https://x/y", "P": "p", "KEY": "a" * 32, "DSN": "https://k@host/1"},
+    )
 
     assert list(read.channels) == ["x"]
     assert read.dead_man is not None

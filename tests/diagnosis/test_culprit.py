@@ -323,8 +323,8 @@ def test_without_the_agent_the_growing_mapping_and_the_busiest_code_are_told_as_
     found = assess(facts)["findings"]
 
     assert [one["confidence"] for one in found] == ["possible", "possible"]
-    assert "100% of the growth (8 MiB in 60 s) is in [heap]" in found[0]["says"]
-    assert "parse (run.py:5)" in found[1]["says"]
+    assert "100% of the growth (8 MiB in 60 s) is in [heap]" in found[1]["says"]
+    assert "parse (run.py:5)" in found[0]["says"]
 
 
 def test_descriptors_are_told_by_what_most_of_them_are() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from holdfast.diagnosis import changes, stacks
-from holdfast.diagnosis.findings import Facts, assess
+from holdfast.diagnosis.findings import Facts, assess, blames_nobody
 from holdfast.diagnosis.lastwords import fatal_report, uncaught
 
 TRACEBACK = """\
@@ -304,3 +304,19 @@ def test_without_a_good_start_the_newest_files_are_named() -> None:
         "file a.py changed 2 min before this failure",
         "file b.py changed 33 min before this failure",
     ]
+
+
+def test_numbers_alone_blame_nobody_for_memory() -> None:
+    """Before a memory kill the rules are not even imported; whatever names code has them asked after all."""
+    order = {"worker": "crawler", "live": True, "flag": {"flag": "memory_over_limit", "says": "x"}}
+    bare = Facts(order)
+    bare.sites = {"tasks": [[5, 5, "a.py:1 in f", []]]}
+    seen = Facts(order)
+    seen.census = {"window_s": 1.0, "grown": [{"type": "crawl.Page", "more": 900, "count": 900}]}
+
+    assert blames_nobody(bare)
+    assert assess(bare)["findings"] == []
+    assert not blames_nobody(seen)
+    assert "crawl.Page" in assess(seen)["findings"][0]["says"]
+    assert not blames_nobody(Facts({**order, "live": False}))
+    assert not blames_nobody(Facts({**order, "flag": {"flag": "task_bomb", "says": "x"}}))

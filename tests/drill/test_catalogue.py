@@ -46,11 +46,11 @@ def drills(
 def test_every_kind_for_a_container_and_only_signals_for_a_guest() -> None:
     found = drills(worker("web", **CONTAINER), worker("cache"))
 
-    assert {d.kind for d in found.values() if d.target == "web"} == set(catalogue.KINDS)
+    assert {d.kind for d in found.values() if d.target == "web"} == set(catalogue.KINDS) - {catalogue.DISK_FULL}  # fmt: skip
     assert [n for n, d in found.items() if d.target == "cache"] == [
         "kill-cache", "stop-cache", "crash-loop-cache",
     ]  # fmt: skip
-    assert {n for n, d in found.items() if d.is_house} == {
+    assert {n for n, d in found.items() if d.is_house} == {"disk-full-node"} | {
         f"{kind}-{role}" for kind in ("kill", "stop") for role in layout.ROLES
     }
 
@@ -108,6 +108,11 @@ def test_an_objective_for_nothing_is_told() -> None:
         ("crash-loop-web", {"restart": {"limit": 0}}, True, "no limit"),
         ("crash-loop-web", {"essential": True, "restart": {"after_limit": "down"}}, True, "essential"),
         ("crash-loop-web", {"restart": {"limit": 20}}, True, "do not fit into restart.window"),
+        ("leak-50-web", {}, True, "the leak would take the machine's"),
+        ("leak-500-web", {"limits": {"memory_bytes": 1 << 28}}, True, "less than 800 MB"),
+        ("task-bomb-web", {"detect": {"task_bomb": 0.0}}, True, "detect.task_bomb = false"),
+        ("culprit-web", {}, True, "one component only"),
+        ("culprit-web", {"components": [{"name": "a"}, {"name": "b"}]}, True, "isolate = false"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_skipped_with_the_reason(
@@ -115,9 +120,22 @@ def test_what_makes_no_sense_is_skipped_with_the_reason(
 ) -> None:
     entry = worker("web", **CONTAINER)
     for key, value in changes.items():
-        entry[key] = {**entry[key], **value} if isinstance(value, dict) else value
+        entry[key] = {**(entry.get(key) or {}), **value} if isinstance(value, dict) else value
 
     assert why in drills(entry, enforces=enforces)[name].skip
+
+
+@pytest.mark.parametrize(("size", "why"), [(1 << 40, "somebody else's"), (0, "somebody else's"), (64 << 20, "")])  # fmt: skip
+def test_only_a_small_disk_that_was_made_for_it_is_filled(size: int, why: str) -> None:
+    """A drill that fills the disk of the machine would be the outage."""
+    plan = {
+        "workers": [worker("web", autostart=True)],
+        "watch": {"house_timeout_s": 5.0, "objectives": {}, "disk_min_share": 0.05},
+    }
+    found = catalogue.drills_of(plan, enforces_memory=True, disk_bytes=size)
+    (drill,) = [one for one in found if one.kind == catalogue.DISK_FULL]
+
+    assert (why in drill.skip) if why else not drill.skip
 
 
 def test_a_word_of_only_means_names_classes_kinds_targets_and_patterns() -> None:

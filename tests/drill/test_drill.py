@@ -47,6 +47,14 @@ while True:
 """
 
 
+#: Kinds that are over soon, and every one of them in this place.
+QUICK = [
+    f"{kind}-*" for kind in (
+        "kill", "stop", "segfault", "exception", "deadlock", "busy-loop", "blocked-loop", "oom", "crash-loop",
+    )
+]  # fmt: skip
+
+
 class Site(Node):
     """A container with two components, a guest with a heartbeat and one without."""
 
@@ -135,7 +143,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def test_every_drill_passes_and_its_row_says_what_happened(site: Site) -> None:
     site.start_ready()
 
-    found = site.score()
+    # The leaks and the slow list take their time to show: they are for a person (docs/how-to/drills.md).
+    found = site.score("--only", *QUICK, "gil-backend", "task-bomb-backend")
 
     rows = {row["name"]: row for row in found["drills"]}
     skipped = {name for name, row in rows.items() if row["skipped"]}
@@ -156,6 +165,7 @@ def test_every_drill_passes_and_its_row_says_what_happened(site: Site) -> None:
     expected = {
         "kill": "crash", "stop": "hang", "segfault": "crash", "exception": "crash", "deadlock": "hang",
         "busy-loop": "hang", "blocked-loop": "hang", "gil": "hang", "crash-loop": "crash",
+        "task-bomb": "task_bomb",
     } | ({"oom": "oom"} if can_kill else {})  # fmt: skip
     assert kinds == expected
     for kind in ("segfault", "deadlock", "busy-loop", "blocked-loop", "gil"):

@@ -90,10 +90,10 @@ def _is_there(store: "Store") -> bool:
 
 
 def _list(args: "Namespace", store: "Store", where: place.Place) -> int:
-    found = _open_alerts(store) if _is_there(store) else []
+    found = open_alerts(store) if _is_there(store) else []
     pid = _sender(where)
     if args.json:
-        output.document({"alerts": [_public(alert) for alert in found], "pid": pid or None})
+        output.document({"alerts": [public(alert) for alert in found], "pid": pid or None})
         return 0
     columns, _ = terminal.size_of()
     sys.stdout.write("\n".join(_shown(found, columns, terminal.paint_for(args))) + "\n")
@@ -102,12 +102,13 @@ def _list(args: "Namespace", store: "Store", where: place.Place) -> int:
     return 0
 
 
-def _open_alerts(store: "Store") -> "list[dict[str, Any]]":
+def open_alerts(store: "Store") -> "list[dict[str, Any]]":
+    """Return the alerts that people were told of and that are not over, as the rules keep them."""
     memory, _ = store.load()
     return [alert for alert in memory.get("rules", {}).get("alerts", []) if alert["state"] != "pending"]  # fmt: skip
 
 
-def _public(alert: "dict[str, Any]") -> "dict[str, Any]":
+def public(alert: "dict[str, Any]") -> "dict[str, Any]":
     """Return what of an alert is in a shape that stays; the rest is the rules' own memory."""
     keys = ("id", "cause", "state", "severity", "since_unix_s", "snoozed_until_unix_s", "signs", "incidents", "members")  # fmt: skip
     return {key: alert[key] for key in keys}
@@ -169,9 +170,9 @@ def _order(args: "Namespace", store: "Store", where: place.Place) -> int:
     else:
         msg = f"no alert was ever sent from {where.state_dir}"
         raise UsageError(msg)
-    answer = _answered(store, store.ask(args.verb, body), where)
+    answer = answered(store, store.ask(args.verb, body), where)
     if args.json:
-        output.document({"alert": _public(answer["alert"])})
+        output.document({"alert": public(answer["alert"])})
         return 0
     alert = answer["alert"]
     until = f" for {args.span}" if args.verb == "snooze" else ""
@@ -181,7 +182,7 @@ def _order(args: "Namespace", store: "Store", where: place.Place) -> int:
 
 def _check_alert(store: "Store", name: str) -> None:
     """Find a mistyped name while the person still looks at it."""
-    found = _open_alerts(store)
+    found = open_alerts(store)
     if any(name == alert["cause"] or alert["id"].startswith(name) for alert in found):
         return
     meant = nearest(name, [key for alert in found for key in (alert["cause"], alert["id"])])
@@ -190,7 +191,13 @@ def _check_alert(store: "Store", name: str) -> None:
     raise UsageError(msg)
 
 
-def _answered(store: "Store", number: int, where: place.Place) -> "dict[str, Any]":
+def answered(store: "Store", number: int, where: place.Place) -> "dict[str, Any]":
+    """Wait for the answer to a request.
+
+    Raises:
+        UsageError: It was refused.
+        NodeError: Nobody answers; it stays written down.
+    """
     until_s = time.monotonic() + _ANSWER_S
     while _sender(where) and time.monotonic() < until_s:
         answer = store.answer(number)
@@ -210,7 +217,7 @@ def _test(args: "Namespace", store: "Store", where: place.Place) -> int:
     if not _sender(where):
         msg = "no alerts process runs here: a test from another one would prove nothing\n  start it:  holdfast start alerts"
         raise NodeError(msg)
-    answer = _answered(store, store.ask("test", {"channel": args.channel}), where)
+    answer = answered(store, store.ask("test", {"channel": args.channel}), where)
     until_s = time.monotonic() + _TEST_S
     row = store.row(answer["message"], args.channel)
     while time.monotonic() < until_s and (row is None or row.state == "waiting"):

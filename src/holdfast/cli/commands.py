@@ -35,6 +35,7 @@ GROUPS: "tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...]" = (
             ("up", "up", "start the node; on a terminal with a live table"),
             ("status", "status", "show every worker, the house and what is wrong"),
             ("top", "top", "watch it on a terminal: who uses what, what is wrong, and keys to act"),
+            ("dashboard", "dashboard", "print a link that opens the dashboard in the browser"),
             ("down", "down", "stop every worker, then the node"),
         ),
     ),
@@ -46,6 +47,8 @@ GROUPS: "tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...]" = (
             ("restart", "order", "stop and start a worker or a component"),
             ("logs", "logs", "show what the workers wrote"),
             ("metrics", "metrics", "print the figures of the node, or serve them to Prometheus"),
+            ("probe", "probe", "look at it from outside, from another machine, and tell people"),
+            ("mcp", "mcp", "let an assistant read incidents and evidence (Model Context Protocol)"),
         ),
     ),
     (

@@ -14,7 +14,7 @@ import time
 
 from holdfast.cli import output, place, terminal
 from holdfast.cli.commands import say
-from holdfast.cli.drills import catalogue, house, scorecard, worker
+from holdfast.cli.drills import catalogue, culprit, disk, house, scorecard, symptom, worker
 from holdfast.cli.drills.row import Row
 from holdfast.cli.drills.scene import CALM_S, Gone, Scene
 from holdfast.cli.drills.witness import Witness, write_to_house
@@ -52,7 +52,7 @@ def run(args: "Namespace") -> int:
     place.need_running(where)
     plan = place.read_plan(where)
     slowness = _slowness()
-    drills = _wanted(args, plan, slowness)
+    drills = _wanted(args, plan, slowness, disk.size_of(where.state_dir))
     if args.list:
         return _list(args, drills)
     if not plan.get("drills"):
@@ -77,14 +77,18 @@ def _slowness() -> float:
         return 1.0
 
 
-def _wanted(args: "Namespace", plan: "dict[str, Any]", slowness: float) -> "list[Drill]":
+def _wanted(
+    args: "Namespace", plan: "dict[str, Any]", slowness: float, disk_bytes: int
+) -> "list[Drill]":
     """Return the drills that were asked for.
 
     Raises:
         UsageError: A word of ``--only`` means none.
     """
     enforces_memory = cgroup.capabilities().get("memory", "") != ""
-    drills = catalogue.drills_of(plan, enforces_memory=enforces_memory, slowness=slowness)
+    drills = catalogue.drills_of(
+        plan, enforces_memory=enforces_memory, slowness=slowness, disk_bytes=disk_bytes
+    )
     unused = catalogue.unused_objectives(drills, plan["watch"]["objectives"])
     for name in unused:
         guess = nearest(name, [known for drill in drills for known in drill.names()])
@@ -272,8 +276,14 @@ class Session:
         scene.on_turn = witness.turn
         self._note(drill)
         try:
-            if drill.is_house:
+            if drill.kind == catalogue.DISK_FULL:
+                disk.carry_out(scene, row, witness)
+            elif drill.is_house:
                 house.carry_out(scene, row, witness)
+            elif drill.kind == catalogue.CULPRIT:
+                culprit.carry_out(scene, row)
+            elif drill.kind in catalogue.SYMPTOMS:
+                symptom.carry_out(scene, row)
             else:
                 worker.carry_out(scene, row)
         except Gone:

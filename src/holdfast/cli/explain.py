@@ -88,19 +88,36 @@ def _print(lines: "list[str]") -> None:
 
 def _worker(args: "Namespace", where: place.Place, plan: "dict[str, Any]", entry: "dict[str, Any]") -> int:  # fmt: skip
     name = str(entry["name"])
-    flags = flags_of(where.run_dir, name)
     rows = incidents.list_incidents(where.state_dir, worker=name, limit=_SHOWN)
     found = [incidents.load(where.state_dir, row["id"]) for row in rows]
-    limits = thresholds_of(plan, entry)
-    last = samples.recent(where.run_dir, name)[-1:]
     if args.json:
+        last = samples.recent(where.run_dir, name)[-1:]
         output.document({
-            "worker": name, "flags": flags, "now": last[0] if last else None, "thresholds": limits,
+            "worker": name, "flags": flags_of(where.run_dir, name), "now": last[0] if last else None,
+            "thresholds": thresholds_of(plan, entry),
             "incidents": [_short(one, incidents.timeline(where.state_dir, one["id"])) for one in found],
         })  # fmt: skip
-        return 0
-    paint = terminal.paint_for(args)
-    lines = [paint(name, "bold") + _now(last), ""]
+    else:
+        _print(worker_lines(where, plan, entry, found, terminal.paint_for(args)))
+    return 0
+
+
+def worker_lines(
+    where: place.Place, plan: "dict[str, Any]", entry: "dict[str, Any]", found: "list[dict[str, Any]]", paint: terminal.Paint
+) -> "list[str]":  # fmt: skip
+    """Return what a person reads of a worker.
+
+    Args:
+        where: The node.
+        plan: The node's part of it is enough.
+        entry: The worker's part of it, or its name alone.
+        found: The records of its last incidents.
+        paint: Colour, or not.
+    """
+    name = str(entry["name"])
+    flags = flags_of(where.run_dir, name)
+    limits = thresholds_of(plan, entry)
+    lines = [paint(name, "bold") + _now(samples.recent(where.run_dir, name)[-1:]), ""]
     for flag in flags:
         since_s = time.time() - float(flag.get("since_unix_s") or time.time())
         lines += [f"{paint(str(flag['flag']), 'red')}  for {span(since_s)}: {flag.get('says')}  ({flag.get('phase')})"]  # fmt: skip
@@ -117,8 +134,7 @@ def _worker(args: "Namespace", where: place.Place, plan: "dict[str, Any]", entry
     for detector, limit in limits.items():
         says = _WORDS.get(detector, "{:g}").format(limit) if limit else "off"
         lines.append(f"  {detector.ljust(room)}  {says}")
-    _print(lines)
-    return 0
+    return lines
 
 
 def flags_of(run_dir: str, worker: str) -> "list[dict[str, Any]]":

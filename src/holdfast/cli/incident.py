@@ -39,6 +39,7 @@ def run(args: "Namespace") -> int:
         file = os.path.join(path, "log.txt" if args.log else "stacks.txt")
         return _text(args, incident, file)
     timeline = records.timeline(where.state_dir, os.path.basename(path))
+    incident["consequences"] = records.consequences(where.state_dir, str(incident["id"]))
     if args.json:
         output.document({**incident, "timeline": timeline})
         return 0

@@ -124,7 +124,7 @@ def _choose(args: "Namespace", store: "Store") -> int:
     entries = [jobs_store.find(store, jid) for jid in args.jid]
     for entry in entries:
         _check_place(args.verb, entry.where)
-    done = sum(_do(args.verb, store, [entry]) for entry in entries)
+    done = sum(do(args.verb, store, [entry]) for entry in entries)
     left = len(entries) - done
     jids = [jobs_table.row(entry)["jid"] for entry in entries]
     if left and not args.json:
@@ -175,7 +175,7 @@ def _all(args: "Namespace", store: "Store") -> int:
         if not page:
             break
         wanted = [entry for entry in page if _is_of_class(entry, args.klass)][: total - seen]
-        moved = _do(args.verb, store, wanted) if wanted else 0
+        moved = do(args.verb, store, wanted) if wanted else 0
         offset += len(page) - moved
         done += moved
         seen += len(wanted)
@@ -199,7 +199,8 @@ def _is_of_class(entry: "Entry", klass: "str | None") -> bool:
     return klass is None or jobs_table.row(entry)["class"] == klass
 
 
-def _do(verb: str, store: "Store", entries: "list[Entry]") -> int:
+def do(verb: str, store: "Store", entries: "list[Entry]") -> int:
+    """Retry, kill or delete jobs, each if it is still there just as it was; return how many."""
     if verb == "delete":
         return store.remove(entries)
     if verb == "kill":

@@ -126,7 +126,11 @@ class Reader:
         if (entry.get("jobs") or {}).get("role") == "quarantine" and state in ("down", "done"):
             state = "idle"  # it is started when there is a suspect
         reading = self._process(name, pid)
-        beat = self._pulse(name, pid, n) if reading is not None else None
+        # Who was not started with a pulse has none: a thousand guests are a thousand files that are not there.
+        has_pulse = reading is not None and (
+            kind in HOSTED or bool(entry.get("agent")) or not entry
+        )
+        beat = self._pulse(name, pid, n) if has_pulse else None
         last = self._sample(name, pid) if reading is not None else None
         beat_ns = (beat.loop_beat_ns or beat.thread_beat_ns) if beat is not None else 0
         return {

@@ -8,6 +8,7 @@ from holdfast.cli.commands import say
 from holdfast.cli.words import parse_span
 from holdfast.diagnosis import owners, profile
 from holdfast.diagnosis.lastwords import split_frame
+from holdfast.evidence.collectors import healthy
 from holdfast.evidence.collectors import profile as sampling
 from holdfast.model.errors import NodeError, UsageError
 
@@ -28,6 +29,9 @@ def add_arguments(parser: "ArgumentParser") -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE",
         help=".svg flame graph, .json for speedscope, .txt collapsed stacks (default: WORKER.svg)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--diff", action="store_true", help="what has more of the time than in the profile of a good day"
     )  # fmt: skip
     parser.epilog = (
         "The program is not paused (but for --native) and not changed; py-spy reads its memory, 50 times a second.\n"
@@ -72,13 +76,42 @@ def run(args: "Namespace") -> int:
         made = dumps(made)
     with open(path, "w", encoding="utf-8", errors="replace") as file:
         file.write(made)
-    _show(args, target, found, path)
+    if args.diff:
+        _show_grown(args, target, found, path)
+    else:
+        _show(args, target, found, path)
     if args.open:
         import webbrowser
 
         if ending != ".svg" or not webbrowser.open(f"file://{os.path.abspath(path)}"):
             say(f"not opened: there is no browser here, or {path} is no picture")
     return 0
+
+
+def _show_grown(args: "Namespace", target: live.Target, found: profile.Profile, path: str) -> None:
+    before = healthy.read(target.state_dir, target.name)
+    if before is None:
+        msg = (
+            f'there is no profile of a good day of worker "{target.name}"\n'
+            "  it is taken once a day, of a Python program that has been ready for a minute, where py-spy is installed"
+        )
+        raise NodeError(msg)
+    rows = profile.grown(found, before)
+    if args.json:
+        output.document({
+            "worker": target.name, "pid": target.pid, "seconds": round(found.seconds, 2), "samples": found.samples(),
+            "file": os.path.abspath(path), "grown": rows,
+        })  # fmt: skip
+        return
+    paint = terminal.paint_for(args)
+    width, _ = terminal.size_of()
+    print(paint(" then   now  function", "dim") if rows else "nothing has more of the time than on a good day")  # fmt: skip
+    directory = str(target.entry.get("directory") or "")
+    for row in rows:
+        file, _, function = split_frame(str(row["function"]))
+        name = f"{function}  {owners.short_path(file, directory)}" if function else file
+        print(terminal.clip(f"{row['then']:5.0%} {row['now']:5.0%}  {name}", width))
+    print(f"{found.samples()} samples in {found.seconds:.1f} s, compared with {before.samples()} -> {path}")  # fmt: skip
 
 
 def _cannot(worker: str, why: str) -> NodeError:

@@ -25,13 +25,17 @@ def add_arguments(parser: "ArgumentParser") -> None:
     """Declare the arguments."""
     live.add_worker(parser)
     parser.add_argument("--native", action="store_true", help="with the frames of C code")
+    parser.add_argument(
+        "--locals", action="store_true", help="with what the variables hold (secrets by name are left out)"
+    )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="the interpreter's own frames as well")
 
 
 def run(args: "Namespace") -> int:
     """Take the stacks and print equal ones once."""
     target = live.find(args)
-    stacks, why = take(target, native=args.native)
+    held: list[str] = []
+    stacks, why = take(target, native=args.native, held=held if args.locals else None)
     if not stacks:
         msg = (
             f'no stacks of worker "{target.name}" (pid {target.pid}): {"; ".join(why)}\n'
@@ -39,14 +43,25 @@ def run(args: "Namespace") -> int:
         )
         raise NodeError(msg)
     if args.json:
-        output.document({"worker": target.name, "pid": target.pid, "stacks": stacks})
+        more = {"locals": "".join(held)} if args.locals else {}
+        output.document({"worker": target.name, "pid": target.pid, "stacks": stacks, **more})
         return 0
     sys.stdout.write("\n".join(render(target, stacks, terminal.paint_for(args), show_all=args.all)) + "\n")  # fmt: skip
+    if args.locals:
+        sys.stdout.write(f"\n{''.join(held) or 'no locals: only py-spy reads them, and not from every frame'}")  # fmt: skip
     return 0
 
 
-def take(target: live.Target, *, native: bool = False) -> "tuple[list[dict[str, Any]], list[str]]":
-    """Return the stacks from the first source that has any, and what the others said."""
+def take(
+    target: live.Target, *, native: bool = False, held: "list[str] | None" = None
+) -> "tuple[list[dict[str, Any]], list[str]]":
+    """Return the stacks from the first source that has any, and what the others said.
+
+    Args:
+        target: Whose.
+        native: With the frames of C code.
+        held: Where a text with the local variables is added, if it is given.
+    """
     why: list[str] = []
     threads = process.threads_of(target.pid)
     found: list[dict[str, Any]] = []
@@ -55,7 +70,7 @@ def take(target: live.Target, *, native: bool = False) -> "tuple[list[dict[str, 
         found = taking.grouped(sites.read(target.run_dir, target.name, target.pid))
         why.append(f"{reading.threads} threads: too many for py-spy")
     if not found:
-        found = _pyspy(target, native, reading.state if reading else "?", why)
+        found = _pyspy(target, native, reading.state if reading else "?", why, held)
     if not found:
         found = _asked(target, why)
     doing = {thread["tid"]: thread["doing"] for thread in threads}
@@ -65,7 +80,9 @@ def take(target: live.Target, *, native: bool = False) -> "tuple[list[dict[str, 
     return [stack for stack in found if not form.is_ours(stack)], why
 
 
-def _pyspy(target: live.Target, native: bool, state: str, why: "list[str]") -> "list[dict[str, Any]]":  # fmt: skip
+def _pyspy(
+    target: live.Target, native: bool, state: str, why: "list[str]", held: "list[str] | None"
+) -> "list[dict[str, Any]]":
     tool = taking.find_pyspy(target.python())
     if tool is None:
         why.append("py-spy is not installed (pip install py-spy)")
@@ -79,6 +96,8 @@ def _pyspy(target: live.Target, native: bool, state: str, why: "list[str]") -> "
         argv.append("--nonblocking")
     elif native:
         argv.append("--native")
+    if held is not None:
+        argv.append("--locals")
     text, trouble = taking.run_tool(argv, _PYSPY_S)
     try:
         threads = loads(text) if text else []
@@ -86,6 +105,8 @@ def _pyspy(target: live.Target, native: bool, state: str, why: "list[str]") -> "
         trouble, threads = "its answer is not JSON", []
     if trouble:
         why.append(f"py-spy: {trouble}")
+    if held is not None:
+        held.append(form.locals_as_text(threads))
     return form.from_pyspy([t for t in threads if type(t) is dict])
 
 

@@ -4,8 +4,8 @@ import sys
 
 from holdfast.cli import live, output, terminal
 from holdfast.diagnosis import owners
-from holdfast.evidence.collectors import sites
-from holdfast.linux import files, talk
+from holdfast.evidence.collectors import sites, tasks
+from holdfast.linux import files
 from holdfast.model.errors import NodeError
 from holdfast.wire import layout, pulse
 
@@ -22,7 +22,9 @@ def add_arguments(parser: "ArgumentParser") -> None:
     """Declare the arguments."""
     live.add_worker(parser)
     parser.add_argument(
-        "--tree", action="store_true", help="where each task waits (asks the process)"
+        "--tree",
+        action="store_true",
+        help="which task waits for which, and where (asks the process)",
     )
     parser.epilog = "Needs a container, or a guest with agent = true. The counts are read from outside: a blocked loop does not matter."
 
@@ -40,7 +42,7 @@ def run(args: "Namespace") -> int:
         raise NodeError(msg)
     counts = {"tasks": head.tasks, "tasks_created": head.tasks_created, "threads": head.threads,
               "threads_created": head.threads_created, "greenlets": head.greenlets}  # fmt: skip
-    tree = _tree(target) if args.tree else ""
+    tree, text = _tree(target) if args.tree else ({}, "")
     if args.json:
         output.document({
             "worker": target.name, "pid": target.pid, **counts,
@@ -55,8 +57,8 @@ def run(args: "Namespace") -> int:
     ]
     for kind in ("tasks", "threads", "greenlets"):
         lines += _kind(kind, found.get(kind) or [], directory, paint)
-    if tree:
-        lines += ["", tree.rstrip()]
+    if text:
+        lines += ["", text.rstrip()]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
@@ -76,10 +78,6 @@ def _row(row: "list[Any]") -> "dict[str, Any]":
     return {"created": int(row[0]), "alive": int(row[1] or 0), "where": str(row[2]), "creators": [str(c) for c in row[3]]}  # fmt: skip
 
 
-def _tree(target: live.Target) -> str:
-    answer = talk.ask(f"{target.run_dir}/{layout.CONTROL}/{target.name}.sock", {"do": "stacks"}, _SOCKET_S)  # fmt: skip
-    text = (answer or {}).get("stacks")
-    if type(text) is not str:
-        return "where each task waits is told by containers only, and by those that can answer now"
-    at = min((i for i in (text.find("\nTask "), text.find(" tasks alike")) if i >= 0), default=-1)
-    return text[text.rfind("\n", 0, at) + 1 :].strip() if at >= 0 else "no tasks"
+def _tree(target: live.Target) -> "tuple[dict[str, Any], str]":
+    found, why = tasks.ask(target.run_dir, target.name, _SOCKET_S)
+    return found, tasks.as_text(found) if found else f"no tree: {why}"

@@ -79,7 +79,7 @@ def run(args: "Namespace") -> int:
 def _spawn(run_dir: str) -> int:
     """Start the anchor apart from this terminal: it must not write into the table, nor hold a pipe open."""
     with _silenced():
-        return launch.spawn_anchor(run_dir)
+        return launch.fork_anchor(run_dir)
 
 
 @contextlib.contextmanager

@@ -56,6 +56,7 @@ NEXT = {
 TOLD_FIRING, TOLD_WORSE, TOLD_AGAIN, TOLD_RESOLVED = "firing", "worse", "still", "resolved"
 TOLD_ACK, TOLD_SNOOZE, TOLD_DIGEST, TOLD_TEST = "acknowledged", "snoozed", "digest", "test"
 TOLD_TROUBLE = "undelivered"  # of a channel that takes nothing
+TOLD_INCIDENT = "incident"  # for trackers of errors alone
 #: What a notice tells after an event; a pair that is not here is told to nobody.
 _TELLS = {
     (PENDING, DUE): TOLD_FIRING, (FIRING, WORSE): TOLD_WORSE, (ACKED, WORSE): TOLD_WORSE, (SNOOZED, WORSE): TOLD_WORSE,

@@ -6,9 +6,9 @@ A wrong "certain" sends a tired person the wrong way, so when in doubt it is the
 Left out: collecting (evidence process), wording of the whole (``story``).
 """
 
-from holdfast.diagnosis import culprit, owners
+from holdfast.diagnosis import owners
 from holdfast.diagnosis import stacks as places
-from holdfast.diagnosis.lastwords import Report, Uncaught, split_frame
+from holdfast.diagnosis.lastwords import split_frame
 from holdfast.diagnosis.words import (
     FAULTS,
     duration,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from holdfast.diagnosis import profile as profiles
+    from holdfast.diagnosis.lastwords import Report, Uncaught
 
 #: Flags of a worker that is alive, and of the box; the kind of their incident has their name.
 SYMPTOMS = (
@@ -40,12 +41,15 @@ KIND_OF_FLAG = {
     "start_failed": "start",
     "memory_over_limit": "memory",
     "disk_low": "disk",
+    "stopped": "hang",
     **{flag: flag for flag in (*SYMPTOMS, *BOX_SYMPTOMS)},
 }
 KINDS = (
     "crash", "exit", "hang", "oom", "memory", "probe", "start", "crash_loop", "disk", *SYMPTOMS, *BOX_SYMPTOMS,
 )  # fmt: skip
 
+#: Kinds about which the counts of the kernel and the agent alone blame nobody.
+_ONLY_BY_PLACES = ("memory", "memory_leak")
 #: A beat comes ten times a second; one this old is missing. 1 s: a busy box alone makes 134 ms.
 STALE_BEAT_S = 1.0
 #: An exception with more output than this after it was probably caught and logged.
@@ -68,9 +72,9 @@ class Facts:
     """Everything the collectors found; what they did not find keeps its default."""
 
     __slots__ = (
-        "blamed", "box", "calls", "census", "changed", "exit", "extensions", "last_line", "libraries", "live_stacks",
+        "blamed", "box", "calls", "census", "changed", "exit", "extensions", "healthy", "last_line", "libraries", "live_stacks",
         "log_patterns", "mappings", "mappings_s", "modules", "next_start", "oom", "order", "owners", "plan", "process",
-        "profile", "pulse", "report", "samples", "sites", "source", "uncaught",
+        "profile", "pulse", "report", "samples", "sites", "source", "uncaught", "used",
     )  # fmt: skip
 
     def __init__(self, order: "dict[str, Any]", plan: "dict[str, Any] | None" = None) -> None:
@@ -94,7 +98,11 @@ class Facts:
         self.modules: dict[str, tuple[str, str]] = {}  #: module that is imported -> the same
         self.libraries: dict[str, tuple[str, str]] = {}  #: file name of a library in C -> the same
         self.extensions: list[dict[str, Any]] = []  #: packages with C code that were loaded
+        self.used: dict[
+            str, list[str]
+        ] = {}  #: such a package -> what the program's main files call
         self.profile: profiles.Profile | None = None
+        self.healthy: profiles.Profile | None = None  #: one of a good day
         self.sites: dict[str, Any] = {}  #: who created tasks and threads (the agent)
         self.census: dict[str, Any] = {}  #: types and allocations (the agent)
         self.mappings: list[
@@ -149,33 +157,60 @@ def assess(facts: Facts) -> "dict[str, Any]":
             (s for s in stacks if s.get("doing") == "waits for a lock" and not _is_spare_hand(s)),
             blamed,
         )
-    told = culprit.findings(facts, kind, stacks, blamed)
+    told: list[dict[str, Any]] = []
+    if not blames_nobody(facts):
+        from holdfast.diagnosis import culprit
+
+        told = culprit.findings(facts, kind, stacks, blamed)
     if told and (kind in SYMPTOMS or (kind in ("crash", "oom", "memory") and not found.where)):
         found.where = told[0]["where"] or found.where
-    folded = order.get("coalesced")
-    if folded:
-        found.because(
-            "certain", f"{folded} more deaths in quick succession are told in this one incident"
-        )
+    _company(facts, found)
     if kind in ("probe", "start", "memory", "crash_loop"):
         found.says = _with_flag(facts, found)
-    if facts.changed:
-        count = len(facts.changed)
-        found.because(
-            "possible",
-            f"{count} change{'s' if count > 1 else ''} before this failure (see below)",
-        )
+    is_alive = order.get("live") or order.get("worker") == "@node"  # a machine has no exit status
     return {
         "component": found.component,
         "kind": kind,
         "title": one_line(_title(facts, found), 200),
         "findings": told,
         "cause": _cause(facts, found, stacks),
-        "status_words": None if order.get("live") else status_words(order.get("status")),
+        "status_words": None if is_alive else status_words(order.get("status")),
         "fatal": _fatal(facts),
         "stacks": places.grouped(stacks),
         "extensions": facts.report.extensions if facts.report else [],
     }
+
+
+def blames_nobody(facts: Facts) -> bool:
+    """Whether only numbers were found of a process whose memory grows: no rule has anything to rest on.
+
+    Before a memory kill there are 50 ms for all of the evidence; importing the rules and looking up packages is a fifth of that.
+    """
+    return (
+        bool(facts.order.get("live"))
+        and kind_of(facts) in _ONLY_BY_PLACES
+        and not any((
+            facts.live_stacks, facts.report, facts.uncaught, facts.profile, facts.census, facts.mappings,
+        ))
+    )  # fmt: skip
+
+
+def _company(facts: Facts, found: _Found) -> None:
+    """What came with it: the death of somebody it needs, other deaths of its own, changes before it."""
+    cause = facts.order.get("because")
+    if type(cause) is dict:
+        found.because("likely", f'it needs worker "{cause.get("worker")}", which had just died')
+    folded = facts.order.get("coalesced")
+    if folded:
+        found.because(
+            "certain", f"{folded} more deaths in quick succession are told in this one incident"
+        )
+    if facts.changed:
+        count = len(facts.changed)
+        found.because(
+            "possible",
+            f"{count} change{'s' if count > 1 else ''} before this failure (see below)",
+        )
 
 
 def kind_of(facts: Facts) -> str:

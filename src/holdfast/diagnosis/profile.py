@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 _FOLLOWS = 0.6
 #: Below this share of all samples nothing is called hot.
 _HOT = 0.25
+#: So many samples of what a spinning loop runs.
+_FEW_TURNS = 3
 #: Less work than this share of the samples is no profile of anything.
 _WORKS = 0.05
 #: Functions below which application code begins: what is above them is how the program was started.
 _ENTRIES = (
     ("asyncio/events.py", "_run"),
+    ("asyncio/base_events.py", "_run_once"),
     ("threading.py", "run"),
     ("concurrent/futures/thread.py", "run"),
 )
@@ -62,16 +65,19 @@ class Profile:
 class Hot:
     """The place where most of the time goes."""
 
-    __slots__ = ("count", "inner", "path", "share", "thread")
+    __slots__ = ("count", "inner", "is_spin", "path", "share", "thread")
 
     def __init__(
-        self, path: "list[str]", inner: "list[str]", thread: str, count: int, share: float
-    ) -> None:
+        self, path: "list[str]", inner: "list[str]", thread: str, count: int, share: float, *, is_spin: bool = False
+    ) -> None:  # fmt: skip
         self.path = path  #: frames from the outermost to the hot function, which is the last one
         self.inner = inner  #: what it calls, as far as one callee dominates
         self.thread = thread
         self.count = count
         self.share = share  #: of all samples in which anything ran
+        self.is_spin = (
+            is_spin  #: the loop around it takes most of the time: it turns without a pause
+        )
 
 
 def parse(text: str, seconds: float = 0.0) -> Profile:
@@ -127,6 +133,21 @@ def hottest(profile: Profile, is_machinery: "Any") -> "Hot | None":
     # A hundredth of a second of work among waiting is not where the time goes.
     if not total or total < _WORKS * profile.samples():
         return None
+    best = _best(rows, total, is_machinery)
+    if best is not None:
+        return best
+    # An event loop that spins: its own turns take the time, and what it runs in them is the reason.
+    turns = [row for row in rows if any(not is_machinery(split_frame(f)[0]) for f in row[1])]
+    run = sum(count for _, _, count in turns)
+    best = _best(turns, run, is_machinery) if run >= _FEW_TURNS else None
+    if best is not None:
+        best.share, best.is_spin = best.count / total, True
+    return best
+
+
+def _best(
+    rows: "list[tuple[str, tuple[str, ...], int]]", total: int, is_machinery: "Any"
+) -> "Hot | None":
     best: Hot | None = None
     for thread in sorted({row[0] for row in rows}):
         found = _descend([(f, n) for t, f, n in rows if t == thread], total, is_machinery)
@@ -137,7 +158,8 @@ def hottest(profile: Profile, is_machinery: "Any") -> "Hot | None":
 
 
 def _below_entry(frames: "tuple[str, ...]") -> "tuple[str, ...]":
-    for at in range(len(frames) - 2, -1, -1):
+    # Whatever the loop does between two calls is nobody's: nothing is left of it.
+    for at in range(len(frames) - 1, -1, -1):
         if _is_one_of(frames[at], _ENTRIES):
             return frames[at + 1 :]
     return frames
@@ -212,6 +234,47 @@ def table(profile: Profile, is_machinery: "Any", most: int = 15) -> "list[dict[s
         {"function": name, "own": own.get(name, 0) / total, "total": whole[name] / total}
         for name in sorted(whole, key=rank)[:most]
     ]
+
+
+def share_of(profile: Profile, path: str, function: str) -> float:
+    """Return the share of all samples in which a function, or what it calls, ran."""
+    total = profile.samples()
+    found = sum(
+        count
+        for _, frames, count in profile.rows
+        if any(split_frame(f)[0] == path and split_frame(f)[2] == function for f in frames)
+    )
+    return found / total if total else 0.0
+
+
+def grown(now: Profile, then: Profile, most: int = 15) -> "list[dict[str, Any]]":
+    """Return the functions that have more of the samples than they had before, the greatest gain first."""
+    before, after = _shares(then), _shares(now)
+    rows = [
+        {"function": name, "now": share, "then": before.get(name, 0.0)}
+        for name, share in after.items()
+        if share - before.get(name, 0.0) >= _GAIN
+    ]
+    rows.sort(key=lambda row: (-(row["now"] - row["then"]), row["function"]))  # type: ignore[operator]
+    return rows[:most]
+
+
+def _shares(profile: Profile) -> "dict[str, float]":
+    counts: dict[str, int] = {}
+    for _, frames, count in profile.rows:
+        for name in {_without_line(frame) for frame in frames}:
+            counts[name] = counts.get(name, 0) + count
+    total = max(1, profile.samples())
+    return {name: count / total for name, count in counts.items()}
+
+
+def _without_line(frame: str) -> str:
+    path, _, function = split_frame(frame)
+    return f"{path} in {function}" if function else frame
+
+
+#: So much more of all samples is worth telling.
+_GAIN = 0.05
 
 
 def speedscope(profile: Profile, name: str) -> "dict[str, Any]":

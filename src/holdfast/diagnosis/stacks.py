@@ -6,6 +6,8 @@ is wrong. Left out: taking stacks (the evidence process does).
 """
 
 from holdfast.diagnosis.lastwords import split_frame
+from holdfast.diagnosis.owners import is_machinery
+from holdfast.diagnosis.words import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +62,39 @@ def from_pyspy(threads: "Sequence[dict[str, Any]]") -> "list[dict[str, Any]]":
         )
     stacks.sort(key=lambda s: (s["tid"] != (threads[0].get("pid") if threads else 0), s["tid"]))
     return stacks
+
+
+def locals_as_text(threads: "Sequence[dict[str, Any]]") -> str:
+    """Return what the variables of the innermost frames held, from ``py-spy dump --json --locals``; "" when nothing is known.
+
+    The interpreter's own frames are left out, and whatever is called like a secret is not shown.
+    """
+    lines: list[str] = []
+    for thread in [t for t in threads if t.get("frames")][:_LOCALS_THREADS]:
+        shown: list[tuple[str, list[str]]] = []
+        for frame in thread["frames"]:
+            path = str(frame.get("filename") or "?")
+            if is_machinery(path) or not frame.get("locals") or len(shown) >= _LOCALS_FRAMES:
+                continue
+            held = [_local(one) for one in frame["locals"][:_LOCALS_EACH]]
+            shown.append((f"{path}:{frame.get('line') or 0} in {frame.get('name') or '?'}", held))
+        if shown:
+            lines.append(f"Thread {thread.get('thread_name') or thread.get('os_thread_id')}")
+        for where, held in shown:
+            lines += [f"  {where}", *(f"    {one}" for one in held)]
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def _local(one: "dict[str, Any]") -> str:
+    name, said = str(one.get("name") or "?"), one_line(str(one.get("repr")), _LOCALS_LONGEST)
+    if any(part in name.lower() for part in _SECRET):
+        said = "(not shown)"
+    return f"{name} = {said}"
+
+
+#: Locals: so many threads, frames of each, variables of each, and characters.
+_LOCALS_THREADS, _LOCALS_FRAMES, _LOCALS_EACH, _LOCALS_LONGEST = 6, 5, 12, 120
+_SECRET = ("pass", "secret", "token", "key", "auth", "cookie", "credential", "session")
 
 
 def grouped(stacks: "Iterable[dict[str, Any]]") -> "list[dict[str, Any]]":

@@ -39,6 +39,7 @@ def story(
     lines = [headline(incident), ""]
     lines += _what(incident)
     lines += _since(incident, utc_offset_s)
+    lines += _family(incident)
     lines += _findings(incident)
     lines += _why(incident)
     lines += _where(incident)
@@ -75,7 +76,7 @@ def _since(incident: "dict[str, Any]", offset_s: int) -> list[str]:
     if opened is None:
         return []
     parts = [clock(float(opened), offset_s)]
-    if incident.get("start") is not None:
+    if incident.get("start"):
         parts.append(f"life {incident['start']} (pid {incident.get('pid', '?')})")
     if incident.get("lived_s") is not None:
         parts.append(f"it had run for {duration(float(incident['lived_s']))}")
@@ -89,6 +90,20 @@ def _since(incident: "dict[str, Any]", offset_s: int) -> list[str]:
         lines.append(
             f"             the same fault was seen {times} before, last in {seen.get('last', '?')}"
         )
+    return lines
+
+
+def _family(incident: "dict[str, Any]") -> list[str]:
+    """Tell what it follows from, and what followed from it: one cause is one story."""
+    lines = []
+    cause = incident.get("because")
+    if cause:
+        where = f": {cause['incident']}" if cause.get("incident") else ""
+        lines.append(f'Because of   worker "{cause.get("worker")}"{where}')
+    followed = [str(one) for one in incident.get("consequences") or ()]
+    if followed:
+        more = f" and {len(followed) - 4} more" if len(followed) > 4 else ""
+        lines.append(f"Led to       {', '.join(followed[:4])}{more}")
     return lines
 
 

@@ -36,6 +36,8 @@ _WRITING_S = 0.2
 #: With less than this (memory is about to run out) only what is in memory already is taken: no tool is started.
 _HURRY_S = 0.25
 _POLL_S = 0.01
+#: So long a consequence waits for the incident of its cause.
+_CAUSE_S = 2.0
 
 #: Name, collector (module and function in `collectors/`), most seconds with the usual budget. Imported when it is its turn: before
 #: a memory kill half of the time would go into importing what is not asked for. For a process that is still there, and for one that is not.
@@ -44,6 +46,7 @@ _LIVE: "tuple[Step, ...]" = (
     ("creation sites", "sites.collect", 0.1),
     ("looks of the agent", "profile.seen_by_agent", 0.1),
     ("stacks", "stacks.collect", 1.5),
+    ("tree of tasks", "tasks.collect", 0.4),
     # These three only begin here, and take what they found after the others have done their work.
     ("question for a census", "census.begin", 0.3),
     ("profiler", "profile.begin", 0.3),
@@ -84,6 +87,7 @@ _SILENT = frozenset(
         "first look at memory",
         "question for a census",
         "creation sites",
+        "tree of tasks",
         "census",
         "profile",
         "memory",
@@ -128,13 +132,14 @@ def carry_out(run_dir: str, key: str) -> str | None:
 
 def environment_of_a_good_life(case: Case) -> None:
     """Take the fingerprint of a worker that is well, as what later failures are compared with."""
-    from holdfast.evidence.collectors import environment
+    from holdfast.evidence.collectors import environment, healthy, profile
 
     case.fingerprint = environment.fingerprint(case)
     try:
         environment.keep(case, good=True)
+        healthy.take(case, profile.start)
     except OSError:
-        # A full disk is no failure of the worker. The older fingerprint stays, and is still a good one.
+        # A full disk is no failure of the worker. What is older stays, and is still good.
         return
 
 
@@ -203,7 +208,7 @@ def _collector(path: str) -> "Collector":
 def _has_something(case: Case, name: str) -> bool:
     kept = {
         "log": "log.txt", "kernel log": "kernel.txt", "creation sites": "sites.json", "profile": "profile.txt",
-        "memory": "memory.json", "census": "census.json", "core": "core.txt",
+        "memory": "memory.json", "census": "census.json", "core": "core.txt", "tree of tasks": "tasks.txt",
     }  # fmt: skip
     return kept.get(name, "") in case.files or (name == "stacks" and bool(case.facts.live_stacks))
 
@@ -242,6 +247,7 @@ def _record(case: Case) -> "dict[str, Any]":
         "restarts": _restarts(order, start),
         "remedy": None,
         "verdict": "open",
+        "because": _because(case),
         "changed": facts.changed,
     }
     record["evidence"] = {
@@ -253,8 +259,26 @@ def _record(case: Case) -> "dict[str, Any]":
     return record
 
 
+def _because(case: Case) -> "dict[str, Any] | None":
+    """Return the worker and the incident that this death follows from; None where it stands for itself.
+
+    Both died within seconds, so the other's evidence may just be being taken: nobody waits for this one.
+    """
+    cause = case.order.get("because")
+    if type(cause) is not dict or type(cause.get("worker")) is not str:
+        return None
+    path = f"{case.run_dir}/{layout.ORDERS}/{cause.get('key')}.done"
+    until_s = time.monotonic() + (0.0 if case.order.get("live") else _CAUSE_S)
+    while cause.get("key") and not os.path.exists(path) and time.monotonic() < until_s:
+        time.sleep(_POLL_S)
+    incident = read_json(path).get("incident") if cause.get("key") else None
+    return {"worker": cause["worker"], "incident": incident if type(incident) is str else None}
+
+
 def _name_owners(case: Case) -> None:
     """Look up whose code is on the stacks, and the lines that the findings may want to quote."""
+    if findings.blames_nobody(case.facts):
+        return
     from holdfast.evidence.collectors import owners
 
     left_s = case.deadline.left_s() if case.order.get("live") else _NAMING_S
@@ -343,4 +367,4 @@ def _restarts(order: "dict[str, Any]", start: object) -> int:
     """Return how often the worker was restarted before this life."""
     if type(order.get("restarts")) is int:
         return int(order["restarts"])
-    return start - 1 if type(start) is int else 0
+    return start - 1 if type(start) is int and start > 0 else 0

@@ -46,6 +46,7 @@ class Ward:
         self.detect = {**thresholds.WORKER, "fd_leak": 0.0, **detect}
         self.memory_bytes = 1000 * MB
         self.own_log = "="
+        self.ring = self.next_sample = -1
         self._process = Process()
 
     def process(self) -> Any:

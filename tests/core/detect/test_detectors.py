@@ -293,7 +293,7 @@ def pegged(finished: int, in_flight: int, share: float = 1.0, lag_s: float = 0.0
 
 def test_a_busy_processor_is_told_only_when_nothing_gets_done() -> None:
     assert pegged(0, 3) == 5
-    assert pegged(0, 0) == 30
+    assert pegged(0, 0) == 15
     assert pegged(0, 0, lag_s=0.5) == -1
     assert pegged(40, 3) == -1
     assert pegged(0, 3, share=0.5) == -1

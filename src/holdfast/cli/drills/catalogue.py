@@ -9,6 +9,8 @@ Leaves out carrying them out (:mod:`holdfast.cli.drills.worker`, :mod:`holdfast.
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from holdfast.core import parts
+from holdfast.core.detect import thresholds
 from holdfast.core.lease import QUARANTINE
 from holdfast.model.plan import HOSTED
 from holdfast.wire import layout
@@ -20,19 +22,18 @@ if TYPE_CHECKING:
 
 #: Longest recovery from a crash, and from kill -9 of a house process, unless the configuration says otherwise.
 CRASH_S, HOUSE_KILL_S = 5.0, 0.25
+#: A component found out, and a full disk told and lived through.
+CULPRIT_S, DISK_S = 15.0, 20.0
 #: On top of twice the heartbeat's timeout.
 HANG_EXTRA_S = 5.0
 #: The least that the leak fault allocates in a second on a busy machine (it tries for ten times that).
 LEAK_BYTES_PER_S = 20_000_000
 
 KILL, STOP, SEGFAULT, EXCEPTION, DEADLOCK = "kill", "stop", "segfault", "exception", "deadlock"
-BUSY_LOOP, BLOCKED_LOOP, GIL, OOM, CRASH_LOOP = (
-    "busy-loop",
-    "blocked-loop",
-    "gil",
-    "oom",
-    "crash-loop",
-)
+BUSY_LOOP, BLOCKED_LOOP, GIL, GIL_DEADLOCK = "busy-loop", "blocked-loop", "gil", "gil-deadlock"
+TASK_BOMB, SLOW_LIST, THREAD_LEAK, FD_LEAK = "task-bomb", "slow-list", "thread-leak", "fd-leak"
+LEAK_1, LEAK_50, LEAK_500, OOM = "leak-1", "leak-50", "leak-500", "oom"
+CULPRIT, DISK_FULL, CRASH_LOOP = "culprit", "disk-full", "crash-loop"
 
 #: What each kind of drill does, in the order in which a worker has to bear them.
 KINDS = {
@@ -44,16 +45,38 @@ KINDS = {
     BUSY_LOOP: "a loop in Python that never ends",
     BLOCKED_LOOP: "a blocking call on the event loop",
     GIL: "C code that never gives the interpreter's lock back",
+    GIL_DEADLOCK: "C code that waits for ever and keeps the interpreter's lock",
+    TASK_BOMB: "twenty thousand tasks in one instant",
+    SLOW_LIST: "work that walks a list which every call makes longer: slow, but alive",
+    THREAD_LEAK: "threads that are started and never end",
+    FD_LEAK: "files that are opened and never closed",
+    LEAK_1: "memory that leaks at 1 MB a second",
+    LEAK_50: "memory that leaks at 50 MB a second",
+    LEAK_500: "memory that leaks at 500 MB a second",
     OOM: "memory without end, until the kernel kills",
+    CULPRIT: "a crash in C code of one component, again and again, until it stands alone",
+    DISK_FULL: "no room left on the disk of the state directory, while a worker dies",
     CRASH_LOOP: "kill -9 again and again, until the restart limit acts",
 }
 #: Fault of the container (holdfast.container.faults) behind a kind.
 FAULTS = {
     SEGFAULT: "segfault", EXCEPTION: "exception", DEADLOCK: "deadlock", BUSY_LOOP: "busy_loop",
-    BLOCKED_LOOP: "block_loop", GIL: "hold_gil", OOM: "leak",
+    BLOCKED_LOOP: "block_loop", GIL: "hold_gil", GIL_DEADLOCK: "hold_gil_asleep", OOM: "leak", TASK_BOMB: "task_bomb",
+    SLOW_LIST: "slow_list", THREAD_LEAK: "thread_leak", FD_LEAK: "fd_leak", LEAK_1: "leak_1", LEAK_50: "leak_50",
+    LEAK_500: "leak_500", CULPRIT: "segfault",
 }  # fmt: skip
 #: Faults after which the process is still there and has to be noticed by its silence.
-HANGS = frozenset({STOP, DEADLOCK, BUSY_LOOP, BLOCKED_LOOP, GIL})
+HANGS = frozenset({STOP, DEADLOCK, BUSY_LOOP, BLOCKED_LOOP, GIL, GIL_DEADLOCK})
+#: Faults that a detector has to tell while the process goes on: the flag, and seconds until it has to be up. The slow list takes its time
+#: to become slow, and what only creeps is not told before the warm-up is over.
+SYMPTOMS = {
+    TASK_BOMB: ("task_bomb", 3.0), SLOW_LIST: ("slow", 45.0), THREAD_LEAK: ("thread_bomb", 30.0), FD_LEAK: ("fd_leak", 100.0),
+    LEAK_1: ("memory_leak", 120.0), LEAK_50: ("memory_leak", 15.0), LEAK_500: ("memory_leak", 8.0),
+}  # fmt: skip
+#: The least memory_max for a leak: it has to be there for long enough to be seen.
+_ROOM = {LEAK_1: 150_000_000, LEAK_50: 250_000_000, LEAK_500: 800_000_000}
+#: A disk that is filled on purpose is no larger than this: it was made for that.
+SMALL_DISK = 256 << 20
 _PROBED = ("http", "exec", "tcp")
 _HOUSE = "house"
 
@@ -80,7 +103,7 @@ class Drill:
 
 
 def drills_of(
-    plan: "dict[str, Any]", *, enforces_memory: bool, slowness: float = 1.0
+    plan: "dict[str, Any]", *, enforces_memory: bool, slowness: float = 1.0, disk_bytes: int = 0
 ) -> "list[Drill]":
     """Return every drill of a node.
 
@@ -88,11 +111,16 @@ def drills_of(
         plan: The plan that runs.
         enforces_memory: The kernel holds workers to their memory limit here.
         slowness: Stretches the default objectives, not those of the configuration.
+        disk_bytes: Size of the file system of the state directory; 0: not known.
     """
     watch = plan["watch"]
     objectives = watch["objectives"]
     rounds: list[list[Drill]] = [[] for _ in KINDS]
     for at, kind in enumerate(KINDS):
+        if kind == DISK_FULL:
+            skip = _no_small_disk(plan, disk_bytes)
+            rounds[at] = [_drill(kind, "node", True, DISK_S * slowness, skip, objectives)]
+            continue
         for worker in plan["workers"]:
             if kind in FAULTS and worker["kind"] not in HOSTED:
                 continue  # nothing in a guest takes orders
@@ -125,6 +153,10 @@ def default_for_worker(kind: str, worker: "dict[str, Any]") -> float:
     restart = worker["restart"]
     if kind in HANGS:
         return float(2.0 * worker["heartbeat"]["timeout_s"] + HANG_EXTRA_S)
+    if kind in SYMPTOMS:
+        return CRASH_S + SYMPTOMS[kind][1]
+    if kind == CULPRIT:
+        return CULPRIT_S
     if kind == OOM:
         return CRASH_S + float((worker["limits"]["memory_bytes"] or 0) / LEAK_BYTES_PER_S)
     if kind == CRASH_LOOP and restart["after_limit"] == "slow":
@@ -164,7 +196,41 @@ def reason_to_skip(kind: str, worker: "dict[str, Any]", *, enforces_memory: bool
             return "it has no memory_max"
         if not enforces_memory:
             return "no memory cgroup can be written here, so the kernel would not kill it (holdfast doctor)"
+    if kind in SYMPTOMS:
+        return _not_told(kind, worker)
+    if kind == CULPRIT:
+        if len(worker["components"]) < 2:
+            return "it has one component only"
+        return (
+            ""
+            if parts.may_split(worker)
+            else "isolate = false, or it may not run as several processes"
+        )
     return _no_loop(worker) if kind == CRASH_LOOP else ""
+
+
+def _not_told(kind: str, worker: "dict[str, Any]") -> str:
+    """Return why nobody would tell this symptom, or why it must not be made."""
+    flag = SYMPTOMS[kind][0]
+    if not thresholds.filled(worker.get("detect"), thresholds.WORKER)[flag]:
+        return f"detect.{flag} = false: nobody would tell"
+    if kind in _ROOM:
+        limit = worker["limits"]["memory_bytes"] or 0
+        if not limit and kind != LEAK_1:
+            return "it has no memory_max: the leak would take the machine's"
+        if limit and limit < _ROOM[kind]:
+            return f"its memory_max is less than {_ROOM[kind] // 1_000_000} MB"
+    return ""
+
+
+def _no_small_disk(plan: "dict[str, Any]", disk_bytes: int) -> str:
+    if not plan["watch"].get("disk_min_share"):
+        return "node.disk_min_share = 0: nobody would tell"
+    if not disk_bytes or disk_bytes > SMALL_DISK:
+        return f"the state directory has no small disk of its own (at most {SMALL_DISK >> 20} MB): it would be somebody else's that is filled"
+    if not any(w["autostart"] and w["restart"]["policy"] != "never" for w in plan["workers"]):
+        return "no worker is meant to come back"
+    return ""
 
 
 def _no_loop(worker: "dict[str, Any]") -> str:
@@ -197,6 +263,10 @@ def incident_kinds(kind: str, worker: "dict[str, Any]") -> "tuple[str, ...]":
         return ("probe",) if worker["heartbeat"]["kind"] in _PROBED else ("hang",)
     if kind == OOM:
         return ("oom",)
+    if kind in SYMPTOMS:
+        return (SYMPTOMS[kind][0],)
+    if kind == DISK_FULL:
+        return ("disk",)
     return ("crash", "crash_loop") if kind == CRASH_LOOP else ("crash",)
 
 

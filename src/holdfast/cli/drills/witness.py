@@ -46,6 +46,10 @@ class Witness:
         self._house = {role: scene.holder(role) for role in layout.ROLES}
         self._flags = set(scene.flags())
 
+    def excuse(self, worker: str) -> None:
+        """A worker is hurt on purpose besides: what becomes of it is told by the drill itself."""
+        self._apart = self._apart | {worker}
+
     # -- log lines ---------------------------------------------------------------------------------
 
     def turn(self) -> None:

@@ -74,8 +74,8 @@ def measure(scene: "Scene", row: "Row", n: int, at_s: float) -> None:
     scene.is_healed(name)
     if kind not in catalogue.HANGS:
         row.detection_s = max(0.0, scene.noticed_s(name, n, death) - at_s)
-    _wait_recovery(scene, row, n, at_s)
-    _take_evidence(scene, row, evidence.of_death(scene, death))
+    wait_recovery(scene, row, n, at_s)
+    take_evidence(scene, row, evidence.of_death(scene, death))
     row.settle = _settled(scene, row)
 
 
@@ -102,7 +102,8 @@ def _wait_death(scene: "Scene", row: "Row", n: int) -> "dict[str, Any] | None":
     return death
 
 
-def _wait_recovery(scene: "Scene", row: "Row", after_n: int, at_s: float) -> None:
+def wait_recovery(scene: "Scene", row: "Row", after_n: int, at_s: float) -> None:
+    """Wait until a later life than ``after_n`` serves; what was hurt was hurt at ``at_s`` (monotonic)."""
     name = row.drill.target
     serving = scene.until(
         lambda: scene.serving_since(name, after_n),
@@ -126,7 +127,8 @@ def _wait_running(scene: "Scene", row: "Row") -> None:
         row.troubles.append("the keeper does not call it running")
 
 
-def _take_evidence(scene: "Scene", row: "Row", incident: "str | None") -> None:
+def take_evidence(scene: "Scene", row: "Row", incident: "str | None") -> None:
+    """Judge what an incident holds."""
     entry = scene.entries[row.drill.target]
     evidence.judge(
         scene, row.evidence, incident, stacks=catalogue.wants_stacks(row.drill.kind, entry),
@@ -186,8 +188,8 @@ def _crash_loop(scene: "Scene", row: "Row") -> None:
         # Left down until a person comes: that is us, and what is measured is from then on.
         at_s = time.monotonic()
         _checked(scene.order("start", name))
-    _wait_recovery(scene, row, last_n, at_s)
-    _take_evidence(scene, row, evidence.of_death(scene, death))
+    wait_recovery(scene, row, last_n, at_s)
+    take_evidence(scene, row, evidence.of_death(scene, death))
     row.settle = _cleared(scene, row)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 15
 #: Older ones are for `holdfast incidents`.
 MOST = 2000
-_KEPT = ("id", "worker", "kind", "title", "opened_unix_s", "verdict")
+_KEPT = ("id", "worker", "component", "kind", "title", "opened_unix_s", "verdict", "start")
 
 
 class Feed:

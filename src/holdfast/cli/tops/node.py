@@ -79,6 +79,8 @@ class Node:
     def __init__(self, where: place.Place) -> None:
         self.where = where
         self.name = ""
+        self.config = ""  #: the file that it was started with
+        self.has_drills = False
         self.entries: dict[str, Entry] = {}
         self.groups: list[tuple[str, str]] = []  #: name, strategy
         self.splits: list[dict[str, Any]] = []
@@ -230,6 +232,8 @@ class Node:
             return
         self.plan_trouble, self._plan_stamp = "", stamp
         self.name = str(header.get("node", ""))
+        self.config = str(header.get("config", ""))
+        self.has_drills = bool(header.get("drills"))
         self.groups = []
         for group in header.get("groups") or ():
             self.groups.append((str(group["name"]), str(group["strategy"])))

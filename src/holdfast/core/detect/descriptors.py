@@ -1,13 +1,13 @@
 """Are open files leaked?
 
-Pure. Connections come and go, so what counts is the lowest number of each five seconds; near the limit the number itself does.
+Pure. Connections come and go, so what counts is the lowest number of each three seconds; near the limit the number itself does.
 """
 
 from holdfast.core.detect.creep import Creep
 from holdfast.core.detect.sign import Sign, count, span
 
 #: Chunks of the creep, and the least growth over all of them that is told.
-CHUNK_S, LEAST = 5.0, 30.0
+CHUNK_S, LEAST = 3.0, 30.0
 #: Beyond this share of the limit the next accept() or open() fails: a restart is better than that.
 GRAVE = 0.95
 WELL = 0.9

@@ -2,7 +2,8 @@
 
 Pure. A busy processor alone is no sickness: that is what processors are for. So this speaks only where work is counted: calls
 wait and none ends, or nothing is asked of a loop that runs without a pause (``sleep(0)`` for ever, a cancel that is
-retried). A night job that computes on the loop shows as lag, in a thread it does not show at all: both are left alone.
+retried). A call is a request, or where nobody counts those one call into a package (:mod:`holdfast.agent.calls`). A night job that
+computes on the loop shows as lag, in a thread it does not show at all: both are left alone.
 """
 
 from holdfast.core.detect.lasting import Lasting
@@ -10,8 +11,8 @@ from holdfast.core.detect.sign import Sign, span
 
 #: Share of one processor that counts as pegged.
 BUSY = 0.85
-#: A loop that spins idly is told after this many times the limit, one that nobody ever gave work after twice that.
-IDLE, NEVER = 6.0, 12.0
+#: A loop that spins idly is told after this many times the limit, one that nobody ever gave work a little later.
+IDLE, NEVER = 3.0, 4.0
 #: A loop that is later than this does not spin, it computes.
 BLOCKED_S = 0.25
 #: Grave after so long.
@@ -58,7 +59,8 @@ class Pegged:
         )
         if stuck:
             for_s = self._stuck.for_s(now_s)
-            says = f"{share:.0%} of a processor for {span(for_s)}, {in_flight} calls under way and none of them ended"
+            calls = "a call" if in_flight == 1 else f"{in_flight} calls"
+            says = f"{share:.0%} of a processor for {span(for_s)}, {calls} under way and none ended"
         elif spins:
             for_s = self._spins.for_s(now_s)
             says = (
@@ -66,4 +68,5 @@ class Pegged:
             )
         else:
             return None
-        return Sign(for_s, limit_s, says, is_grave=stuck and for_s > GRAVE_S)
+        # Of a program that never counted any work it may be what it is for: a night job.
+        return Sign(for_s, limit_s, says, is_grave=stuck and has_worked and for_s > GRAVE_S)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from holdfast.evidence.case import Case
 
-_KINDS = frozenset({"memory_leak", "memory"})
+_KINDS = frozenset({"memory_leak", "memory", "fd_leak"})
 #: How long the target watches its own allocations.
 WINDOW_S = 0.5
 _SLACK_S = 0.8

@@ -151,17 +151,21 @@ def app_imports(case: "Case") -> "list[str]":
     """Return the modules that the program's own main files import, in the order of their statements."""
     from holdfast.diagnosis.owners import imports_of
 
+    found: dict[str, None] = {}
+    for path in main_files(case):
+        for module in imports_of(read_text(path, 1 << 20)).values():
+            found[module] = None
+    return list(found)
+
+
+def main_files(case: "Case") -> "list[str]":
+    """Return where the program begins: the script of its command line, the modules of its components."""
     plan = case.facts.plan
     directory = str(plan.get("directory") or "")
     argv = [str(word) for word in plan.get("argv") or ()]
     mains = [word for word in argv[1:] if word.endswith(".py")][:1]
     mains += [str(c.get("use", "")).partition(":")[0].replace(".", "/") + ".py" for c in plan.get("components") or ()]  # fmt: skip
-    found: dict[str, None] = {}
-    for main in mains:
-        path = main if os.path.isabs(main) else f"{directory}/{main}"
-        for module in imports_of(read_text(path, 1 << 20)).values():
-            found[module] = None
-    return list(found)
+    return [main if os.path.isabs(main) else f"{directory}/{main}" for main in mains]
 
 
 def _site_directories(program: str) -> "Iterator[str]":

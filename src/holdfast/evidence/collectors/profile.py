@@ -218,6 +218,15 @@ def collect(case: "Case") -> None:
         return
     case.facts.profile = found
     case.files["profile.txt"] = found.collapsed().encode("utf-8", "replace")[:_TEXT_BYTES]
+    from holdfast.evidence.collectors import healthy
+
+    before = healthy.read(case.state_dir, case.worker)
+    if before is not None:
+        case.facts.healthy = before
+        rows = form.grown(found, before)
+        text = "".join(f"{r['then']:5.0%} -> {r['now']:4.0%}  {r['function']}\n" for r in rows)
+        if text:
+            case.files["profile-diff.txt"] = text.encode("utf-8", "replace")
 
 
 def outputs(found: "form.Profile", name: str) -> "dict[str, Any]":

@@ -34,6 +34,8 @@ _PYSPY_S = 1.0
 _SOCKET_S = 0.3
 _SIGNAL_S = 0.5
 _STEP_S = 0.01
+#: Where a thread stands still or turns in circles, what its variables hold tells why.
+_LOCALS = frozenset({"hang", "probe", "start", "deadlock", "pegged", "slow", "loop_lag"})
 #: With less than this left, a second look would cost the rest of the bundle.
 _SPARE_S = 0.5
 #: With more threads than this nobody looks at each of them from outside.
@@ -100,6 +102,9 @@ def _pyspy(case: "Case", state: str) -> "list[dict[str, Any]]":
         case.miss("py-spy", "not installed beside Python or on PATH (pip install py-spy)")
         return []
     base = [tool, "dump", "--pid", str(case.pid), "--json", "--full-filenames"]
+    with_locals = str(case.order.get("kind")) in _LOCALS
+    if with_locals:
+        base.append("--locals")
     why = ""
     best: list[dict[str, Any]] = []
     for extra in (["--nonblocking"],) if state in "Tt" else (["--nonblocking"], []):
@@ -110,6 +115,9 @@ def _pyspy(case: "Case", state: str) -> "list[dict[str, Any]]":
             why = "its answer is not JSON"
             continue
         stacks = form.from_pyspy([t for t in threads if type(t) is dict])
+        held = form.locals_as_text(threads) if with_locals and stacks else ""
+        if held:
+            case.files["locals.txt"] = held.encode("utf-8", "replace")
         if stacks and all(stack["frames"] for stack in stacks):
             return stacks
         # Read while it ran on: a thread without frames is one that moved.
