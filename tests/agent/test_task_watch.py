@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -235,3 +236,35 @@ def test_where_there_is_no_such_set_the_loops_are_wrapped() -> None:
     assert Loop.create_task.__doc__ == "Create one."
     del kept
     assert len(node.refs) == 0
+
+
+FACTORY = """
+import asyncio
+from holdfast.agent import tasks
+from holdfast.agent.sites import SITES, TASKS, label
+tasks.install()
+
+def factory(loop, coroutine, **more):
+    return asyncio.Task(coroutine, loop=loop, **more)
+
+def fan_out():
+    return [asyncio.ensure_future(asyncio.sleep(0)) for _ in range(20)]
+
+async def main():
+    asyncio.get_running_loop().set_task_factory(factory)
+    await asyncio.gather(*fan_out())
+
+asyncio.run(main())
+print(max(SITES.nodes[TASKS], key=lambda node: node.count).count, [label(node) for node in SITES.nodes[TASKS]])
+"""
+
+
+def test_a_task_factory_of_the_program_has_created_nothing() -> None:
+    """It only passes on; the line that caused it is the one that asked for a task."""
+    done = subprocess.run(
+        [sys.executable, "-c", FACTORY], capture_output=True, text=True, check=True
+    )
+    count, _, labels = done.stdout.partition(" ")
+    assert int(count) == 20
+    assert "fan_out" in labels
+    assert "factory" not in labels

@@ -1,8 +1,6 @@
-"""The bus in the browser: what a router says of itself, and rates from the pulses of those that offer something."""
+"""The bus in the browser: what a router says of itself, and how much goes over it."""
 
 import asyncio
-import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,15 +8,19 @@ import pytest
 pytest.importorskip("starlette", reason="needs holdfast[dashboard]")
 
 from cli.fake_node import FakeNode, planned
-from dashboard.seen import asked, place
+from dashboard.seen import place
 from holdfast.bus.inmemory import InMemoryRouter
 from holdfast.dashboard.api import bus
+from holdfast.dashboard.flows import NOTHING_KNOWN
 from holdfast.dashboard.site import Site
-from holdfast.wire import layout, pulse
 from node import SLOWNESS
 
 
 def test_a_realm_tells_who_is_there_what_is_offered_and_what_is_listened_to() -> None:
+    flow = NOTHING_KNOWN._replace(
+        registrations={("com.shop.list", "exact"): 2.5}, subscriptions={("com.shop.on_add", "exact"): 0.5}
+    )  # fmt: skip
+
     async def story() -> dict[str, Any]:
         router = InMemoryRouter()
         async with (
@@ -30,7 +32,7 @@ def test_a_realm_tells_who_is_there_what_is_offered_and_what_is_listened_to() ->
             await shop.register(lambda: 1, "com.shop.list")
             await screen.subscribe(lambda: None, "com.shop.on_add")
             await shop.subscribe(lambda: None, "com.shop.on_add")
-            return await bus._realm(link, {"com.shop.list": 2.5}, {})  # type: ignore[arg-type]
+            return await bus._realm(link, flow, {})  # type: ignore[arg-type]
 
     found = asyncio.run(story())
 
@@ -43,7 +45,7 @@ def test_a_realm_tells_who_is_there_what_is_offered_and_what_is_listened_to() ->
     (offered,) = found["registrations"]
     assert (offered["uri"], offered["callees"], offered["rate"]) == ("com.shop.list", 1, 2.5)
     (heard,) = found["subscriptions"]
-    assert (heard["uri"], heard["subscribers"], len(heard["sessions"])) == ("com.shop.on_add", 2, 2)
+    assert (heard["uri"], heard["subscribers"], heard["rate"], len(heard["sessions"])) == ("com.shop.on_add", 2, 0.5, 2)  # fmt: skip
 
 
 def test_a_session_of_this_node_bears_the_name_of_its_worker() -> None:
@@ -76,35 +78,3 @@ def test_a_router_that_is_down_is_told_and_holds_nobody_up(monkeypatch: pytest.M
 
     assert router["worker"] == "router"
     assert "cannot be asked" in router["realms"][0]["trouble"]
-
-
-def write_pulse(node: FakeNode, worker: str, count: int) -> None:
-    data = bytearray(pulse.HEAD_AND_ROUTES)
-    data[:8] = pulse.MAGIC
-    pulse.ROUTE.pack_into(data, pulse.ROUTES_OFFSET, b"com.shop.list", count, 0, 0)
-    path = Path(node.run_dir, layout.pulse(worker))
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(data)
-
-
-def test_a_rate_is_what_was_called_between_two_visits(monkeypatch: pytest.MonkeyPatch) -> None:
-    with FakeNode(planned("board", kind="container")) as node:
-        node.up()
-
-        def twice(site: Site, _: Any) -> "list[dict[str, float]]":
-            now_s = 100.0
-            monkeypatch.setattr("holdfast.dashboard.api.bus.time.monotonic", lambda: now_s)
-            write_pulse(node, "board", 10)
-            first = site.rates.look()
-            now_s += 4.0
-            write_pulse(node, "board", 20)
-            second = site.rates.look()
-            now_s += 600.0
-            third = site.rates.look()
-            monkeypatch.setattr("holdfast.dashboard.api.bus.time.monotonic", real)
-            return [first, second, third]
-
-        real = time.monotonic
-        found = asked(node, twice)
-
-    assert found == [{}, {"com.shop.list": 2.5}, {}]

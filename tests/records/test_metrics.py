@@ -74,6 +74,10 @@ def figures(name: str = "fetch") -> dict[str, Any]:
     return made.read()
 
 
+#: What went over a realm, as a router tells it.
+TOTALS = {"sessions": 2, "calls": 7, "calls_failed": 1, "published": 3, "events": 9}
+
+
 def full() -> metrics.State:
     """A node of which everything is known."""
     counts = Counts()
@@ -88,7 +92,7 @@ def full() -> metrics.State:
         deaths={("web", "died"): 3, ("web", "restart"): 1, ("gone", "died"): 9},
         incidents={("crash", "cured"): 2, ("oom", "open"): 1}, last_incident_unix_s=1_700_000_100.0,
         disks=[{"of": "state", "size_bytes": 100, "free_bytes": 40, "inodes": 9, "free_inodes": 3}],
-        components=[("web", "shop", figures())],
+        components=[("web", "shop", figures()), ("router", "router", {"bus": {"realm1": TOTALS}})],
         jobs=[{"store": "sqlite:///jobs.db", "counts": counts}, {"store": "redis://away", "counts": None}],
     )  # fmt: skip
 
@@ -154,6 +158,18 @@ def test_a_timing_has_all_its_classes_and_they_add_up() -> None:
     assert found.value("holdfast_component_seconds_count", **of) == 4
     assert found.value("holdfast_component_events_total", **of) == 3
     assert found.value("holdfast_component_value", **of) == -2.5
+
+
+def test_a_router_tells_what_went_over_each_realm() -> None:
+    """A bus that stands still while its workers are all up is seen by its calls, not by its processes."""
+    told = {**figures(), "bus": {"realm1": TOTALS, "odd": {"calls": "7"}}}
+    found = read(state(worker("router"), components=[("router", "router", told)]))
+    of = {"worker": "router", "realm": "realm1"}
+
+    assert found.value("holdfast_bus_calls_total", **of) == 7
+    assert found.value("holdfast_bus_events_total", **of) == 9
+    assert found.value("holdfast_bus_sessions", **of) == 2
+    assert list(found.samples("holdfast_bus_calls_total").values()) == [7]
 
 
 def test_routes_that_look_the_same_are_one_series() -> None:

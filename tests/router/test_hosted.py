@@ -169,3 +169,33 @@ def test_a_session_refused_in_the_new_life_is_refused_as_in_the_old(hosted: Host
 
     assert second.expect(ABORT)[2] == "wamp.error.unavailable"
     assert first.is_served()
+
+
+def test_the_routers_worker_tells_what_goes_over_it(hosted: Hosted) -> None:
+    """Issue 6: the page of the bus shows rates and who calls whom; they begin at nothing with each life of the router."""
+    callee, caller = hosted.join(), hosted.join()
+    callee.register("com.p")
+    callee.subscribe("com.t")
+    for _ in range(3):
+        caller.call("com.p")
+        callee.expect(68)
+    caller.publish("com.t")
+    callee.expect(36)
+
+    before = hosted.ask(do="traffic")
+    figures = hosted.ask(do="metrics")["metrics"]["router"]
+    assert hosted.ask(do="restart", component="router")["ok"]
+    after = hosted.ask(do="traffic")
+
+    assert before["ok"], before
+    realm = before["traffic"]["realms"]["realm1"]
+    assert (realm["calls"], realm["published"], realm["events"], realm["sessions"]) == (3, 1, 1, 2)
+    assert figures["bus"]["realm1"] == {name: realm[name] for name in figures["bus"]["realm1"]}
+    assert realm["registrations"] == [["com.p", "exact", 3]]
+    assert realm["subscriptions"] == [["com.t", "exact", 1]]
+    ((by, to, *what),) = realm["pairs"]
+    assert what == ["com.p", "exact", 3]
+    assert {by, to} == {session for session, *_ in realm["by_session"]}
+    assert after["traffic"]["began_s"] > before["traffic"]["began_s"]
+    assert after["traffic"]["realms"]["realm1"]["pairs"] == []
+    assert "traffic" in hosted.ask(do="nonsense")["error"]

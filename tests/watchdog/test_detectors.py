@@ -73,7 +73,8 @@ def test_a_frozen_loop_is_written_up_after_a_second_and_shot_after_its_timeout(
     assert order["live"] is True
     assert not house.asked("restart")
     asked = wait_for(lambda: house.asked("restart"))[0]
-    assert 4.5 <= time.monotonic() - began <= 7 * SLOWNESS
+    # Not before its timeout; the time in which we looked into it is ours.
+    assert 4.5 <= time.monotonic() - began <= 10 * SLOWNESS
     assert asked["incident"] == f"incident-{order['key']}"
     assert len(house.orders()) == 1
 
@@ -93,6 +94,35 @@ def test_a_block_that_ends_by_itself_costs_nobody_a_restart(
     wait_for(lambda: house.flag("api", "missed_heartbeat") is None)
     assert not house.asked("restart")
     assert house.verdicts(house.orders()[0]["key"]) == ["cured"]
+
+
+def test_who_is_silent_because_we_look_into_it_is_not_shot_for_that(
+    house: Any, plan_of: Any, wait_for: Any, heart: Any
+) -> None:
+    """Stacks are read of a process that is stopped meanwhile, which on a crowded box takes seconds: five healthy workers died of it once."""
+    house.watch["evidence_budget_s"] = 20.0 * SLOWNESS
+    done = house.run_dir / "looked"
+    house.evidence_does(
+        "import os, sys, time\n"
+        f"while not os.path.exists({str(done)!r}): time.sleep(0.01)\n"
+        "path = f'{sys.argv[1]}/orders/{sys.argv[2]}'\n"
+        "os.makedirs(f'{sys.argv[1]}/state/incidents/i-1', exist_ok=True)\n"
+        "open(path + '.tmp', 'w').write('{\"incident\": \"i-1\"}')\n"
+        "os.rename(path + '.tmp', path + '.done')\n"
+        "os.unlink(path + '.json')\n"
+    )
+    house.plan(plan_of("api", kind="container", heartbeat={"kind": "pulse", "timeout_s": 2.0}))
+    house.watchdog()
+    beating = heart(house, "api", house.start("api").pid)
+    wait_for(lambda: (house.run_dir / "samples" / "api").exists())
+    beating.loop = beating.thread = False
+    wait_for(lambda: (house.flag("api", "missed_heartbeat") or {}).get("phase") == "evidence")
+    time.sleep(3.0 * SLOWNESS)  # longer than its timeout
+    beating.loop = beating.thread = True
+    done.touch()
+
+    wait_for(lambda: house.flag("api", "missed_heartbeat") is None)
+    assert not house.asked("restart")
 
 
 def test_leaks_slow_and_fast_are_told_and_restarted_before_their_limit(

@@ -35,6 +35,8 @@ _PLUMBING = (
     f"{_LIBRARY}/threading.py", f"{_LIBRARY}/contextlib.py", "<frozen importlib", _OURS,
 )  # fmt: skip
 _PLUMBING_PACKAGES = ("/anyio/", "/gevent/", "/greenlet/", "/eventlet/", "/uvloop/")
+#: The SDK keeps the context of each task by a task factory of its own.
+_OUR_FACTORY = "remember_tasks.<locals>.factory"
 
 
 class Node:
@@ -99,6 +101,7 @@ class Sites:
             self._codes.clear()
         name = code.co_filename
         skips = name.startswith(_PLUMBING) or any(part in name for part in _PLUMBING_PACKAGES)
+        skips = skips or (code.co_qualname == _OUR_FACTORY and name.endswith("sdk/life.py"))
         self._codes.append(code)
         self.plumbing[id(code)] = skips
         return skips

@@ -137,7 +137,10 @@ class _Watch:
 def _creator(task: "Any") -> "Node":
     # What SITES.node() does for a line that is known: half the price.
     plumbing = SITES.plumbing
-    frame = sys._getframe(3)  # noqa: SLF001 -- whoever has called the set's add()
+    first = frame = sys._getframe(3)  # noqa: SLF001 -- whoever has called the set's add()
+    back = frame.f_back
+    if back is not None and back.f_code is _create_task[0]:
+        first = frame = back  # that was a task factory of the program's
     code = frame.f_code
     while plumbing.get(id(code)) and frame.f_back is not None:
         frame = frame.f_back
@@ -148,11 +151,16 @@ def _creator(task: "Any") -> "Node":
             node.count += 1
             SITES.created[TASKS] += 1
             return node
-    frame = sys._getframe(3)  # noqa: SLF001
-    return SITES.node(TASKS, frame, getattr(task.get_coro(), "cr_code", None))
+    return SITES.node(TASKS, first, getattr(task.get_coro(), "cr_code", None))
 
 
 _watches: "list[_Watch]" = []
+#: The code of asyncio's create_task, which calls a task factory where there is one.
+_create_task: "list[Any]" = [None]
+
+
+def _remember_create_task(events: "Any") -> None:
+    _create_task[0] = events.BaseEventLoop.create_task.__code__
 
 
 def install() -> None:
@@ -179,6 +187,7 @@ def _count(module: "Any") -> None:
     data = getattr(known, "data", None)
     if type(known).__name__ == "WeakSet" and type(data) is set and sys.version_info < (3, 14):
         _watches.append(_Watch(known, getattr(module.Task, "get_context", None) or _context_of))
+        after_import("asyncio.base_events", _remember_create_task)
         return
     after_import("asyncio.base_events", lambda events: wrap(events.BaseEventLoop))
     after_import("uvloop", lambda uvloop: wrap(uvloop.Loop))

@@ -31,7 +31,7 @@ from holdfast.wire import jsonlite, layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from typing import Any, NoReturn
 
     from holdfast.container.control import Answer, Reply
@@ -42,6 +42,9 @@ CRASHED, NO_ROOM, MISCONFIGURED = 70, 74, 78
 
 #: How long a single component may take to end before a micro-reboot gives up on it.
 PATIENCE_S = 5.0
+
+#: What the control socket answers, whatever the components are.
+_KNOWN = ("components", "metrics", "start", "stop", "restart", "stacks", "tasks", "census", "fault")
 
 
 def main(collect_at: "tuple[int, int, int]", taken: int) -> "NoReturn":
@@ -138,6 +141,14 @@ def _wait_for_go(go: int, pulse: PulseWriter) -> None:
         os._exit(0)  # the other end is gone: not needed any more
     os.close(go)
     pulse.note(b"")
+
+
+def _tell(do: str, tell: "Callable[[], Any]", reply: "Reply") -> None:
+    try:
+        answer: Answer = {"ok": True, do: tell()}
+    except Exception as error:  # noqa: BLE001 -- a fault in telling is no reason to end what works; who asks is told
+        answer = {"ok": False, "error": f"{type(error).__name__}: {error}"}
+    reply(answer)
 
 
 def _take_census(request: "Answer", reply: "Reply") -> None:
@@ -313,8 +324,20 @@ class Host:
         elif do == "fault":
             self._inject(request, reply)
         else:
-            says = f"unknown request {do!r}; known: components, metrics, start, stop, restart, stacks, tasks, census, fault"
-            reply({"ok": False, "error": says})
+            self._answer_of_component(do, reply)
+
+    def _answer_of_component(self, do: object, reply: "Reply") -> None:
+        """Let the component tell that knows; in the loop, where what it tells of changes."""
+        answers = {
+            name: tell
+            for h in self._components.values()
+            for name, tell in h.instance.answers.items()
+        }
+        if isinstance(do, str) and do in answers:
+            self._loop.call_soon_threadsafe(_tell, do, answers[do], reply)
+            return
+        known = ", ".join((*_KNOWN, *answers))
+        reply({"ok": False, "error": f"unknown request {do!r}; known: {known}"})
 
     def _named(self, request: "Answer", reply: "Reply") -> "Hosted | None":
         name = request.get("component")

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from holdfast.cli import place
 from holdfast.dashboard.access.audit import Audit
-from holdfast.dashboard.api.bus import Rates
 from holdfast.dashboard.api.orders import Orders
+from holdfast.dashboard.flows import Flows
 from holdfast.dashboard.live import Hub
 from holdfast.dashboard.state import View
 
@@ -36,7 +36,7 @@ class Site:
         self.hub = Hub(self.view, self._looker)
         self.followers = 0  #: pages that follow a log
         self.orders = Orders()
-        self.rates = Rates(self)
+        self.flows = Flows()
         self._hands = ThreadPoolExecutor(_THREADS, "order")
         self.loop = asyncio.get_running_loop()
 

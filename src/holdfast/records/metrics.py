@@ -166,6 +166,11 @@ FAMILIES: "dict[str, tuple[str, str, str]]" = {
     "holdfast_component_value": (GAUGE, "", "What a component measured (gauge)"),
     "holdfast_component_seconds": (HISTOGRAM, "seconds", "What a component timed (timing)"),
     "holdfast_component_refused": (COUNTER, "", "Figures of a component that came under a name too many"),
+    "holdfast_bus_sessions": (GAUGE, "", "Sessions in a realm"),
+    "holdfast_bus_calls": (COUNTER, "", "Calls that went over a realm in this life of its router, without those that the router itself answers"),
+    "holdfast_bus_failed_calls": (COUNTER, "", "Calls of a realm that ended with an error"),
+    "holdfast_bus_publications": (COUNTER, "", "Events that were published in a realm"),
+    "holdfast_bus_events": (COUNTER, "", "Events that went out to subscribers of a realm"),
     "holdfast_incidents": (GAUGE, "", "Incidents on record, by kind and by what the remedy did"),
     "holdfast_last_incident_time_seconds": (GAUGE, "seconds", "When the last incident was opened, in Unix time"),
     "holdfast_disk_size_bytes": (GAUGE, "bytes", "Size of the file system of the state directory, and of the run directory (memory)"),
@@ -183,6 +188,12 @@ FAMILIES: "dict[str, tuple[str, str, str]]" = {
     "holdfast_scrape_duration_seconds": (GAUGE, "seconds", "How long it took to read all this"),
 }  # fmt: skip
 
+
+#: Figures of a realm, and what its router calls them.
+_BUS = (
+    ("bus_sessions", "sessions"), ("bus_calls", "calls"), ("bus_failed_calls", "calls_failed"), ("bus_publications", "published"),
+    ("bus_events", "events"),
+)  # fmt: skip
 
 #: Of a thousand workers the same four thousand each time: a third of the time of all this.
 _labels = lru_cache(20_000)(Labels)
@@ -381,6 +392,11 @@ def _component_figures(
                 table.one(kind, _figure(value), of.plus(("name", name)))
         for name, timing in _named(figures.get("timings"), dict):
             _timing(table["holdfast_component_seconds"], of.plus(("name", name)), timing, bounds_s)  # fmt: skip
+        for realm, totals in _named(figures.get("bus"), dict):
+            in_realm = Labels(("worker", worker), ("realm", realm))
+            for figure, key in _BUS:
+                value = totals.get(key)
+                table.one(figure, value if type(value) is int else None, in_realm)
         refused = figures.get("refused")
         table.one("component_refused", refused if type(refused) is int else None, of)
 

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from time import monotonic
 
+from holdfast.core.wamp import traffic
 from holdfast.core.wamp.errors import ProtocolViolation
 from holdfast.core.wamp.messages import WELCOME
 from holdfast.core.wamp.realm import LIMITS, Realm
@@ -87,6 +88,7 @@ class Router:
         self.sessions: dict[int, Session] = {}
         self.cut_offs: deque[CutOff] = deque(maxlen=100)
         self.events_dropped = 0
+        self.began_s = monotonic()
         self.realms: dict[str, Realm] = {
             entry["name"]: self._realm(entry) for entry in plan["realms"]
         }
@@ -110,6 +112,18 @@ class Router:
     def facts(self) -> "dict[str, Any]":
         """Return what the page about this node tells."""
         return {"router": self.name, "realms": sorted(self.realms), "sessions": len(self.sessions)}
+
+    def traffic(self) -> "dict[str, Any]":
+        """Return all counters of all realms: they only grow, so two answers of one life make rates."""
+        return {
+            "at_s": monotonic(),
+            "began_s": self.began_s,
+            "realms": {name: traffic.told(realm) for name, realm in self.realms.items()},
+        }
+
+    def totals(self) -> "dict[str, dict[str, int]]":
+        """Return what went over each realm since this life began; from any thread."""
+        return {name: traffic.totals(realm) for name, realm in tuple(self.realms.items())}
 
     def unready(self) -> str | None:
         """What keeps this router from serving: nothing, for what would ends the process."""

@@ -121,6 +121,8 @@ async def start() -> None:
             raise LookupError(f'worker "{name}" is no router in the plan')
         flag = SlowFlag(os.environ["HOLDFAST_RUN"], name)
         _Hosted.router = await serve(plan, listen_fds(), app.log, name, flag)
+        app.bound.answers["traffic"] = _Hosted.router.traffic
+        app.bound.metrics.bus = _Hosted.router.totals
     except (LookupError, ConfigError) as error:
         app.log.error("this router cannot start", says=str(error))
         sys.exit(MISCONFIGURED)

@@ -13,6 +13,7 @@ from holdfast.sdk.metrics import Metrics
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import Server
+    from collections.abc import Callable
     from typing import Any
 
     from holdfast.model.bus import BusPlan
@@ -26,6 +27,7 @@ class Instance:
     """One life of one component."""
 
     __slots__ = (
+        "answers",
         "bus",
         "joined",
         "life",
@@ -50,6 +52,8 @@ class Instance:
         self.work_done = 0
         self.long_until_ns = 0  #: until then a blocked loop is no hang (expect_long)
         self.servers: list[Server] = []
+        #: What its worker's control socket answers in its name, made in the loop.
+        self.answers: dict[str, Callable[[], Any]] = {}
         self.bus = bus  #: how it joins a realm; None: the node has no router
         self.joined: OnBus | None = None  #: its place on the bus, from the first use on
         self.life: Life | None = None  #: set by the life itself

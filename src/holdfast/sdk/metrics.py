@@ -10,6 +10,7 @@ from time import monotonic_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any
 
@@ -23,7 +24,7 @@ BOUNDS_S = tuple(0.0001 * 2**at for at in range(20))
 class Metrics:
     """The numbers of one life of a component; from any thread."""
 
-    __slots__ = ("_lock", "_names", "counts", "gauges", "refused", "timings")
+    __slots__ = ("_lock", "_names", "bus", "counts", "gauges", "refused", "timings")
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -31,6 +32,8 @@ class Metrics:
         self.counts: dict[str, float] = {}
         self.gauges: dict[str, float] = {}
         self.timings: dict[str, list[float]] = {}
+        #: Of a router: what went over each of its realms, from any thread.
+        self.bus: Callable[[], dict[str, dict[str, int]]] | None = None
         self.refused = 0  #: numbers that came under a name too many
 
     def count(self, name: str, n: float) -> None:
@@ -74,6 +77,7 @@ class Metrics:
                 "gauges": dict(self.gauges),
                 "timings": {name: _timing(kept) for name, kept in self.timings.items()},
                 "refused": self.refused,
+                **({"bus": self.bus()} if self.bus is not None else {}),
             }
 
     def _is_room_for(self, name: str) -> bool:

@@ -154,7 +154,7 @@ class Watchdog:
         began_s = time.monotonic()
         cpu_s = time.thread_time()
         passed_s, self.last_look_s = began_s - self.last_look_s, began_s
-        cared = self._feel_cared(began_s) if self.has_cared else []
+        cared = self._feel_cared(began_s, passed_s) if self.has_cared else []
         self.sampler.tick(self.roll.by_name, min(passed_s, 2.0), self.watch["sample_s"])
         if not self.is_ending:
             for ward in cared:
@@ -182,14 +182,18 @@ class Watchdog:
             self.next_look_s = self.next_tick_s  # waking once is cheaper than twice
         self.engine.at(self.next_look_s, self._look)
 
-    def _feel_cared(self, now_s: float) -> "list[Ward]":
-        """Take in what those say who are asked for signs of life; return them."""
+    def _feel_cared(self, now_s: float, passed_s: float) -> "list[Ward]":
+        """Take in what those say who are asked for signs of life; return them.
+
+        Whose evidence is being taken is stopped for that, and on a crowded box for seconds: that silence is ours.
+        """
         cared = [ward for ward in self.roll.by_name.values() if ward.care is not None]
         self.senses.gather(cared, now_s)
         for name in self.orders.live():
             disturbed = self.roll.by_name.get(name)
             if disturbed is not None:
                 self.feeler.disturb(disturbed, now_s + _DISTURBED_S)
+                self.senses.lost([disturbed], passed_s)
         for ward in cared:
             vitals.feel_now(self.feeler, ward, now_s)
         self.peers.tick(cared, now_s)

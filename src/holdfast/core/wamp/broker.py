@@ -93,13 +93,24 @@ _PASSTHRU = frozenset(PASSTHRU)
 class Subscription:
     """A topic or pattern, and who is subscribed to it."""
 
-    __slots__ = ("created_unix_s", "history", "id", "match", "receivers", "sessions", "uri")
+    __slots__ = (
+        "created_unix_s",
+        "events",
+        "history",
+        "id",
+        "match",
+        "receivers",
+        "sessions",
+        "uri",
+    )
 
     def __init__(self, id_: int, uri: str, match: str, created_unix_s: float) -> None:
         self.id = id_
         self.uri = uri
         self.match = match
         self.created_unix_s = created_unix_s
+        #: Publications that have reached it, whoever was there to get them.
+        self.events = 0
         self.sessions: dict[Session, None] = {}
         #: `sessions`, to go through while they may leave; empty: to be made again.
         self.receivers: tuple[Session, ...] = ()
@@ -150,6 +161,7 @@ class Broker:
             self._publish(session, message, verdict)
             return
         self.published += 1
+        session.published += 1
         route = self._routes.get(topic)
         if route is None:
             route = self._route(topic)
@@ -161,6 +173,7 @@ class Broker:
             if subscription.match != "exact" or subscription.history is not None:
                 self._deliver(session, subscription, publication, topic, {}, message, None, True)
                 continue
+            subscription.events += 1
             shared = Shared([EVENT, subscription.id, publication, {}], message)
             receivers = subscription.receivers or subscription.refreshed()
             delivered += len(receivers)
@@ -290,6 +303,8 @@ class Broker:
         audience = audience_of(options) if options else None
         details = self._details(publisher, options, verdict)
         self.published += 1
+        if publisher is not None:
+            publisher.published += 1
         publication = realm.new_id()
         excluded = None if options.get("exclude_me") is False else publisher
         is_retained = options.get("retain") is True
@@ -430,6 +445,7 @@ class Broker:
         audience: Audience | None,
         to_links: bool,
     ) -> None:
+        subscription.events += 1
         is_pattern = subscription.match != "exact"
         if is_pattern:
             details = {**details, "topic": topic}

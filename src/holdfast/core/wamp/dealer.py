@@ -58,6 +58,7 @@ from holdfast.core.wamp.session import (
     PROGRESSIVE_INVOCATIONS,
 )
 from holdfast.core.wamp.session import UNREGISTERED as TELL_UNREGISTERED
+from holdfast.core.wamp.traffic import Pairs
 from holdfast.core.wamp.uri import MATCHES, UriMap, is_reserved
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     )
     from holdfast.core.wamp.realm import Realm
     from holdfast.core.wamp.session import Session
+    from holdfast.core.wamp.traffic import Pair
 
 POLICIES = ("single", "first", "last", "roundrobin", "random", "all")
 
@@ -91,7 +93,7 @@ _RARE = frozenset(("receive_progress", "progress", "timeout", "idempotent", "ppt
 class Endpoint:
     """A callee of a registration."""
 
-    __slots__ = ("busy", "concurrency", "discloses", "forwards_timeout", "invoke", "is_idempotent", "is_link", "registration", "session")  # fmt: skip
+    __slots__ = ("busy", "callers", "calls", "concurrency", "discloses", "forwards_timeout", "invoke", "is_idempotent", "is_link", "registration", "session")  # fmt: skip
 
     def __init__(
         self, session: "Session", registration: "Registration", options: dict[str, Any]
@@ -101,6 +103,9 @@ class Endpoint:
         #: Calls at a time; 0: no limit.
         self.concurrency: int = options.get("concurrency") or 0
         self.busy = 0
+        #: Calls by caller, and those that have no pair.
+        self.callers: dict[Session, Pair] = NOTHING
+        self.calls = 0
         self.forwards_timeout = options.get("forward_timeout") is True
         self.discloses = options.get("disclose_caller") is True
         self.is_idempotent = options.get("idempotent") is True
@@ -112,7 +117,7 @@ class Endpoint:
 class Registration:
     """A procedure or pattern, and who offers it."""
 
-    __slots__ = ("created_unix_s", "endpoints", "everyone", "id", "invoke", "is_limited", "match", "plain", "turn", "uri")  # fmt: skip
+    __slots__ = ("calls", "created_unix_s", "endpoints", "everyone", "id", "invoke", "is_limited", "match", "plain", "turn", "uri")  # fmt: skip
 
     def __init__(self, id_: int, uri: str, match: str, invoke: str, created_unix_s: float) -> None:
         self.id = id_
@@ -120,6 +125,8 @@ class Registration:
         self.match = match
         self.invoke = invoke
         self.created_unix_s = created_unix_s
+        #: Calls of endpoints that are gone.
+        self.calls = 0
         #: In the order in which they registered.
         self.endpoints: dict[Session, Endpoint] = {}
         #: Of those the ones that may get calls.
@@ -194,8 +201,8 @@ class Pending(Struct, gc=False, eq=False):
 class Dealer:
     """Registrations and calls of one realm."""
 
-    __slots__ = ("_dead_timers", "_ids", "_order", "_routes", "_timers", "by_id", "call_limit", "called", "failed", "in_flight", "limit",
-                 "realm", "registrations")  # fmt: skip
+    __slots__ = ("_dead_timers", "_ids", "_order", "_routes", "_timers", "answered_here", "by_id", "call_limit", "called", "failed", "in_flight", "limit",
+                 "pairs", "realm", "registrations")  # fmt: skip
 
     def __init__(self, realm: "Realm", limit: int, call_limit: int) -> None:
         self.realm = realm
@@ -204,6 +211,9 @@ class Dealer:
         self.registrations: UriMap[Registration] = UriMap()
         self.by_id: dict[int, Registration] = {}
         self.called = 0
+        #: Of those the ones that the router itself answered.
+        self.answered_here = 0
+        self.pairs = Pairs()
         self.failed = 0
         self.in_flight = 0
         self._ids = 0
@@ -239,6 +249,10 @@ class Dealer:
         callee = endpoint.session
         invocation = callee.next_invocation + 1
         callee.next_invocation = invocation
+        pair: Pair | Endpoint | None = endpoint.callers.get(session)
+        if pair is None:
+            pair = self.pairs.first(session, endpoint)
+        pair.calls += 1
         pending = Pending(session, request, procedure, endpoint, invocation)
         if calls is NOTHING:
             session.calls = {request: pending}
@@ -411,7 +425,7 @@ class Dealer:
     def drop(self, session: "Session", registration: Registration) -> None:
         """Take a callee out of a registration."""
         del session.registrations[registration.id]
-        del registration.endpoints[session]
+        self.pairs.callee_left(registration.endpoints.pop(session))
         registration.changed()
         is_last = not registration.endpoints
         if is_last:
@@ -446,6 +460,7 @@ class Dealer:
         )
         if is_link:
             self.realm.awaited.arrived()
+        self.pairs.caller_left(session)
         session.calls = session.invocations = session.registrations = NOTHING
         session.finished = NOTHING
 
@@ -560,6 +575,7 @@ class Dealer:
             return
         if self.realm.meta.answers(session, message):
             self.called += 1
+            self.answered_here += 1
             return
         registration = self.route(procedure)
         if registration is None:
@@ -599,6 +615,7 @@ class Dealer:
         callee = endpoint.session
         invocation = callee.next_invocation + 1
         callee.next_invocation = invocation
+        (endpoint.callers.get(session) or self.pairs.first(session, endpoint)).calls += 1
         pending = Pending(session, message.request, message.procedure, endpoint, invocation)
         if session.calls is NOTHING:
             session.calls = {}
@@ -736,6 +753,8 @@ class Dealer:
             endpoint.busy += 1
         invocation = callee.next_invocation + 1
         callee.next_invocation = invocation
+        caller = pending.caller
+        (endpoint.callers.get(caller) or self.pairs.first(caller, endpoint)).calls += 1
         pending.invocation = invocation
         if callee.invocations is NOTHING:
             callee.invocations = {}

@@ -89,8 +89,8 @@ def abilities(features: dict[str, Any]) -> int:
 class Session:
     """An open session. What broker and dealer keep of it is in here, so that leaving costs what it holds."""
 
-    __slots__ = ("calls", "can", "extra", "features", "finished", "granted", "handlers", "held", "id", "identity", "invocations",
-                 "next_invocation", "outlet", "registrations", "role", "subscriptions", "testaments", "transport")  # fmt: skip
+    __slots__ = ("asked", "calls", "can", "extra", "features", "finished", "granted", "handlers", "held", "id", "identity", "invocations",
+                 "next_invocation", "outlet", "published", "registrations", "role", "subscriptions", "testaments", "transport")  # fmt: skip
 
     def __init__(
         self,
@@ -118,6 +118,10 @@ class Session:
         #: Calls in flight that it was given, by the request id of INVOCATION.
         self.invocations: dict[int, Pending] = NOTHING
         self.next_invocation = 0
+        #: Whom it has called, as far as that is counted by pairs (:mod:`holdfast.core.wamp.traffic`).
+        self.asked: dict[Endpoint, None] = NOTHING
+        #: Events that it has published.
+        self.published = 0
         #: By registration id and subscription id.
         self.registrations: dict[int, Endpoint] = NOTHING
         self.subscriptions: dict[int, Subscription] = NOTHING

@@ -1,18 +1,17 @@
-"""The bus: who is on it, what is subscribed to and offered, and how often it is called.
+"""The bus: who is on it, what is subscribed to and offered, who calls whom, and how often.
 
-Asked of each router by its own meta API, over its internal socket. Rates of procedures come from the pulses of those that offer them (between two
-visits of this page); what nobody counts is left out, not guessed. At most :data:`MOST` of each kind are described.
+Who is there is asked of each router by its own meta API, over its internal socket; how much goes over it, by its worker's control socket: counters that
+only grow, of which two looks make rates (between two visits of this page). What is not known is left out, not guessed. At most :data:`MOST` of each kind
+are described.
 """
 
 import asyncio
-import re
-import time
 
 from holdfast.bus.connect import connect
 from holdfast.bus.errors import BusError
-from holdfast.dashboard import planned
-from holdfast.linux import files
-from holdfast.wire import layout, pulse
+from holdfast.dashboard import flows, planned
+from holdfast.linux import talk
+from holdfast.wire import layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,35 +22,30 @@ if TYPE_CHECKING:
     from holdfast.dashboard.site import Site
 
 MOST = 200
-_OPEN_S, _CALL_S = 2.0, 3.0
+_OPEN_S, _CALL_S, _TELL_S = 2.0, 3.0, 1.0
 #: Questions that are open at a time.
 _AT_ONCE = 20
-#: Names of routes in a pulse are cut here.
-_ROUTE = 40
-#: A rate over more than this is no rate of now.
-_LONGEST_S = 60.0
-#: How a router names a process on the other side of its internal socket.
-_PEER = re.compile(r"unix:pid=(\d+)")
 
 
 async def bus(site: "Site", ask: "Ask") -> "dict[str, Any]":
     """Return all routers with their realms."""
     del ask
     entries = await site.run(lambda: [one for one in planned.entries(site.where, '"kind":"router"') if one.get("router")])  # fmt: skip
-    rates = await site.run(site.rates.look)
-    found = await asyncio.gather(*(_router(site, entry, rates) for entry in entries))
+    found = await asyncio.gather(*(_router(site, entry) for entry in entries))
     return {"routers": list(found)}
 
 
-async def _router(
-    site: "Site", entry: "dict[str, Any]", rates: "dict[str, float]"
-) -> "dict[str, Any]":
+async def _router(site: "Site", entry: "dict[str, Any]") -> "dict[str, Any]":
     name = str(entry["name"])
     path = f"{site.where.run_dir}/{layout.BUS}/{name}.sock"
     known = site.view.state.get("workers") or {}
     workers = {one["pid"]: worker for worker, one in known.items() if one["pid"]}
+    control = f"{site.where.run_dir}/{layout.CONTROL}/{name}.sock"
+    told = await site.run(talk.ask, control, {"do": "traffic"}, _TELL_S)
+    known_flows = site.flows.look(name, (told or {}).get("traffic"))
     realms = []
     for realm in entry["router"].get("realms") or ():
+        flow = known_flows.get(realm["name"], flows.NOTHING_KNOWN)
         shown: dict[str, Any] = {
             "name": realm["name"],
             "meta_api": bool(realm.get("meta_api", True)),
@@ -61,13 +55,17 @@ async def _router(
                 async with connect(
                     f"unix:{path}", realm["name"], role="trusted", open_s=_OPEN_S, ping_s=0
                 ) as link:
-                    shown |= await _realm(link, rates, workers)
+                    shown |= await _realm(link, flow, workers)
         except (BusError, OSError, TimeoutError) as error:
             shown["trouble"] = (
                 f"it cannot be asked: {str(error).partition(chr(10))[0] or type(error).__name__}"
             )
+        if flow.pairs is not None:
+            shown["calls"] = flows.calls(flow, workers)[:MOST]
         realms.append(shown)
-    return {"worker": name, "realms": realms, "transports": _transports(entry)}
+    return {
+        "worker": name, "realms": realms, "transports": _transports(entry), "rates": flows.summed(known_flows.values()),
+    }  # fmt: skip
 
 
 def _transports(entry: "dict[str, Any]") -> "list[str]":
@@ -79,7 +77,7 @@ def _transports(entry: "dict[str, Any]") -> "list[str]":
 
 
 async def _realm(
-    link: "Connection", rates: "dict[str, float]", workers: "dict[int, str]"
+    link: "Connection", flow: "flows.Flow", workers: "dict[int, str]"
 ) -> "dict[str, Any]":
     sessions = [one for one in await _call(link, "wamp.session.list") or () if one != link.id]
     subscriptions = _ids(await _call(link, "wamp.subscription.list"))
@@ -87,14 +85,15 @@ async def _realm(
     told = [one for one in await _each(link, "wamp.session.get", sessions) if one is not None]
     return {
         "session_count": len(sessions), "subscription_count": len(subscriptions), "registration_count": len(registrations),
-        "sessions": [_session(one, workers) for one in told],
+        "sessions": [{**_session(one, workers), **flow.session(one.get("session"))} for one in told],
         "subscriptions": [
-            {"uri": one.get("uri"), "match": one.get("match"), "subscribers": len(who), "sessions": who, "created": one.get("created")}
+            {"uri": one.get("uri"), "match": one.get("match"), "subscribers": len(who), "sessions": who, "created": one.get("created"),
+             "rate": flow.subscription(one.get("uri"), one.get("match"))}
             for one, who in await _with_whom(link, "wamp.subscription", "subscribers", subscriptions)
         ],
         "registrations": [
             {"uri": one.get("uri"), "match": one.get("match"), "invoke": one.get("invoke"), "callees": len(who), "sessions": who,
-             "rate": rates.get(str(one.get("uri"))[:_ROUTE])}
+             "rate": flow.registration(one.get("uri"), one.get("match"))}
             for one, who in await _with_whom(link, "wamp.registration", "callees", registrations)
         ],
     }  # fmt: skip
@@ -104,7 +103,7 @@ def _session(told: "dict[str, Any]", workers: "dict[int, str]") -> "dict[str, An
     transport = told.get("transport")
     known = transport if isinstance(transport, dict) else {}
     peer = str(known.get("peer") or "")
-    found = _PEER.match(peer)
+    found = flows.PEER.match(peer)
     return {
         "session": told.get("session"), "authid": told.get("authid"), "authrole": told.get("authrole"), "authmethod": told.get("authmethod"),
         "transport": known.get("type"), "peer": peer or None, "worker": workers.get(int(found[1])) if found else None,
@@ -140,40 +139,3 @@ async def _call(link: "Connection", procedure: str, *args: "Any") -> "Any":
         return await link.call(procedure, *args, timeout_s=_CALL_S)
     except BusError:
         return None  # gone meanwhile, or the realm has no meta API
-
-
-class Rates:
-    """How often procedures are called, from the pulses: between two looks."""
-
-    def __init__(self, site: "Site") -> None:
-        self._site = site
-        self._at_s = 0.0
-        self._counts: dict[tuple[str, int, str], int] = {}
-
-    def look(self) -> "dict[str, float]":
-        """Return calls per second by procedure; those of which nothing is known yet are missing."""
-        now_s = time.monotonic()
-        counts = {}
-        workers = self._site.view.state.get("workers") or {}
-        for name, worker in workers.items():
-            if worker["kind"] != "container" or not worker["pid"]:
-                continue
-            data = files.read(f"{self._site.where.run_dir}/{layout.pulse(name)}")
-            for route, count, _, _ in _routes(data):
-                counts[name, worker["n"], route] = count
-        elapsed_s = now_s - self._at_s
-        rates: dict[str, float] = {}
-        if 0.2 <= elapsed_s <= _LONGEST_S:
-            for key, count in counts.items():
-                if key in self._counts:
-                    rates[key[2]] = (
-                        rates.get(key[2], 0.0) + max(0, count - self._counts[key]) / elapsed_s
-                    )
-        if elapsed_s >= 0.2:
-            self._at_s, self._counts = now_s, counts
-        return {route: round(rate, 2) for route, rate in rates.items()}
-
-
-def _routes(data: bytes) -> "list[tuple[str, int, int, int]]":
-    found = pulse.decode(data[: pulse.HEAD_AND_ROUTES])
-    return found.routes if found is not None else []

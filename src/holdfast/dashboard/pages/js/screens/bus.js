@@ -37,20 +37,23 @@ function Router({ router, q }) {
   const aside = html`<a href=${workerPath(router.worker)}>${router.worker}</a>`;
   return html`<${Panel} title=${router.worker === "router" ? "Router" : `Router ${router.worker}`} aside=${aside}>
     ${router.trouble && html`<p class="failed">${router.trouble}</p>`}
-    ${rates.length > 0 && html`<p class="rates">${rates.map(([what, value]) => html`<span key=${what}><strong class="num">${number(value)}</strong> ${what.replaceAll("_", " ")}</span> `)}</p>`}
+    ${rates.length > 0 && html`<p class="rates">${rates.map(([what, value]) => html`<span key=${what}><strong class="num">${number(value)}</strong> ${WORDS[what] ?? what.replaceAll("_", " ")}</span> `)}</p>`}
     ${(router.realms ?? []).map((realm) => html`<${Realm} key=${realm.name} realm=${realm} q=${q} base=${`${router.worker}-${realm.name}`} />`)}
     ${!router.realms?.length && !router.trouble && html`<${Empty}>It has no realm yet.<//>`}
   <//>`;
 }
 
-const rateOf = (row) => (row.rate === null || row.rate === undefined ? "–" : `${number(row.rate)}/s`);
+const perSecond = (rate) => (rate === null || rate === undefined ? "–" : `${number(rate)}/s`);
+const rateOf = (row) => perSecond(row.rate);
+/** What a router says of itself, as a person says it. */
+const WORDS = { calls_per_s: "calls/s", events_per_s: "events/s delivered", publications_per_s: "events/s published" };
 const fits = (q, ...texts) => !q || texts.some((text) => text !== null && text !== undefined && String(text).toLowerCase().includes(q));
 
 const TABLES = {
   sessions: {
     says: "Sessions",
-    columns: ["Session", "Who", "Role", "From", "By"],
-    row: (one) => [one.session, one.authid, one.authrole, one.component ?? one.worker ?? one.transport?.peer ?? one.peer, one.authmethod],
+    columns: ["Session", "Who", "Role", "From", "By", "Calls", "Publishes"],
+    row: (one) => [one.session, one.authid, one.authrole, one.component ?? one.worker ?? one.transport?.peer ?? one.peer, one.authmethod, perSecond(one.calls_per_s), perSecond(one.publications_per_s)],
     empty: "Nobody is connected to this realm.",
   },
   registrations: {
@@ -67,9 +70,10 @@ const TABLES = {
   },
   calls: {
     says: "Who calls whom",
-    columns: ["Caller", "Callee", "Procedure", "Rate"],
-    row: (one) => [one.caller, one.callee, one.uri, rateOf(one)],
-    empty: "Nobody has called anybody lately.",
+    columns: ["Caller", "Callee", "Procedure", "Rate", "Calls"],
+    row: (one) => [one.caller, one.callee, one.uri, rateOf(one), one.count.toLocaleString("en")],
+    areNames: true,
+    empty: "Nobody has called anybody yet.",
   },
 };
 
@@ -95,7 +99,7 @@ function Table({ table, rows, q, label }) {
   return html`<div class="scroll" tabindex="0" role="region" aria-label=${label}>
       <table class="table plain-table">
         <thead><tr>${table.columns.map((name) => html`<th key=${name} scope="col">${name}</th>`)}</tr></thead>
-        <tbody>${fitting.slice(0, MOST).map((cells, at) => html`<tr key=${at}>${cells.map((cell, n) => html`<td key=${n} class=${n ? "" : "mono"}>${cell ?? "–"}</td>`)}</tr>`)}</tbody>
+        <tbody>${fitting.slice(0, MOST).map((cells, at) => html`<tr key=${at}>${cells.map((cell, n) => html`<td key=${n} class=${n || table.areNames ? "" : "mono"}>${cell ?? "–"}</td>`)}</tr>`)}</tbody>
       </table>
     </div>
     ${fitting.length > MOST && html`<p class="dim">The first ${MOST} of ${fitting.length.toLocaleString("en")}; the filter finds the others.</p>`}`;

@@ -2,7 +2,7 @@
 // server (dashboard/now.py). When all is well there is one green sentence and a quiet strip of workers, and nothing else.
 import { Ago, Panel, State, Verdict, stateOf } from "../ui.js";
 import { canOrder } from "../orders.js";
-import { clock, count, grouped, spanWords, words } from "../format.js";
+import { clock, count, grouped as digits, spanWords, words } from "../format.js";
 import { html, memo, useMemo, useState } from "../dom.js";
 import { incidentPath, workerPath } from "../route.js";
 import { nowUnixS } from "../store.js";
@@ -93,13 +93,25 @@ function signsOf({ signs }) {
   return `: ${signs[0].says}${signs.length > 1 ? `, and ${count(signs.length - 1, "more sign")}` : ""}`;
 }
 
+/** The same thing again and again is one line: the newest, and how often. */
+function grouped(rows) {
+  const found = new Map();
+  for (const row of rows) {
+    const key = `${row.worker} ${row.says}`;
+    const known = found.get(key);
+    if (known) known.times += 1;
+    else found.set(key, { ...row, times: 1 });
+  }
+  return [...found.values()];
+}
+
 function Done({ rows }) {
   if (!rows?.length) return null;
   return html`<${Panel} title="What Holdfast did" aside=${html`<a href="/incidents">all incidents</a>`}>
     <ul class="done">
-      ${rows.map(
+      ${grouped(rows).map(
         (row) => html`<li key=${row.incident}>
-          <a href=${incidentPath(row.incident)}>${row.says}</a>
+          <span><a href=${incidentPath(row.incident)}>${row.says}</a>${row.times > 1 && html` <strong title="as often among the newest">${row.times} times</strong>`}</span>
           <span class="done-verdict" title=${row.helped}><${Verdict} is=${row.verdict} /></span><span class="done-at dim"><${Ago} at=${row.at_unix_s} /></span>
         </li>`,
       )}
@@ -115,7 +127,7 @@ const Strip = memo(function Strip({ workers }) {
   }
   const counts = new Map();
   for (const row of rows) counts.set(row.word, (counts.get(row.word) ?? 0) + 1);
-  const summary = [...counts].map(([word, amount]) => `${grouped(amount)} ${word}`).join(" · ");
+  const summary = [...counts].map(([word, amount]) => `${digits(amount)} ${word}`).join(" · ");
   return html`<${Panel} title=${count(rows.length, "worker")} aside=${html`<a href="/workers">table</a>`} class="quiet">
     ${rows.length <= MOST_NAMES
       ? html`<ul class="chips">
