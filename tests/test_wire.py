@@ -133,3 +133,14 @@ def test_samples_come_back_oldest_first() -> None:
 @given(st.binary(max_size=60))
 def test_a_message_that_is_none_is_refused_quietly(noise: bytes) -> None:
     assert message.decode(noise) is None or isinstance(message.decode(noise), dict)
+
+
+def test_a_plan_is_read_by_nobody_but_its_owner() -> None:
+    """There are passwords in ``env`` and in stores; a worker under another user has to find its entry, though."""
+    worker = plan_format.stub("w", "/")
+    ours: Any = {"workers": [worker]}
+    other: Any = {
+        "workers": [worker, {**worker, "user": {"name": "www", "uid": 33, "gid": 33, "groups": []}}]
+    }
+    assert plan_format.mode(ours) == 0o600
+    assert plan_format.mode(other) == 0o644

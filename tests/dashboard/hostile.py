@@ -4,6 +4,8 @@ Each is a name, the raw bytes of a request (``{host}`` stands for the right name
 byte of the node, and none may do anything.
 """
 
+import contextlib
+import socket
 from typing import NamedTuple
 
 #: Where data is, and where something is done: of the contract of the dashboard.
@@ -35,6 +37,27 @@ def post(path: str, *heads: str, host: str = "{host}", body: str = BODY) -> byte
     """Return a POST as the page itself would send it, with other headers appended."""
     return (
         get(path, f"Content-Length: {len(body)}", *heads, host=host, method="POST") + body.encode()
+    )
+
+
+def ask(host: str, data: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Send raw bytes; return status, headers and body. A server that hangs up without a word is a status of 0."""
+    name, _, port = host.partition(":")
+    with socket.create_connection((name, int(port)), timeout=10) as sock:
+        with contextlib.suppress(ConnectionError):
+            sock.sendall(data.replace(b"{host}", host.encode()))
+        got = b""
+        with contextlib.suppress(ConnectionError):
+            while part := sock.recv(65536):
+                got += part
+    head, _, body = got.partition(b"\r\n\r\n")
+    lines = head.decode("latin-1").split("\r\n")
+    pairs = [line.split(": ", 1) for line in lines[1:] if ": " in line]
+    status = lines[0].split(" ")
+    return (
+        (int(status[1]) if len(status) > 1 else 0),
+        {name.lower(): value for name, value in pairs},
+        body,
     )
 
 

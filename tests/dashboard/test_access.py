@@ -4,7 +4,6 @@ Behind the door stands an application that gives a secret away to whoever reache
 """
 
 import asyncio
-import contextlib
 import json
 import socket
 import sys
@@ -26,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from dashboard.hostile import HOSTILE, OURS, Hostile, get, post
+from dashboard.hostile import HOSTILE, OURS, Hostile, ask, get, post
 from holdfast.dashboard.access import Proxy, Rules, User, audit, guard, keeping, limits, passwords
 from holdfast.dashboard.access.entering import Entrance
 
@@ -91,24 +90,8 @@ class Door:
         self.thread.join()
         self.socket.close()
 
-    def ask(self, data: bytes, until: bytes = b"") -> tuple[int, dict[str, str], bytes]:
-        """Send raw bytes; return status, headers and body. A server that hangs up without a word is a status of 0."""
-        host, _, port = self.host.partition(":")
-        with socket.create_connection((host, int(port)), timeout=10) as sock:
-            with contextlib.suppress(ConnectionError):
-                sock.sendall(data.replace(b"{host}", self.host.encode()))
-            got = b""
-            with contextlib.suppress(ConnectionError):
-                while part := sock.recv(65536):
-                    got += part
-                    if until and until in got:
-                        break
-        head, _, body = got.partition(b"\r\n\r\n")
-        lines = head.decode("latin-1").split("\r\n")
-        pairs = [line.split(": ", 1) for line in lines[1:] if ": " in line]
-        heads = {name.lower(): value for name, value in pairs}
-        status = lines[0].split(" ")
-        return (int(status[1]) if len(status) > 1 else 0), heads, body
+    def ask(self, data: bytes) -> tuple[int, dict[str, str], bytes]:
+        return ask(self.host, data)
 
     def enter(self, **given: str) -> tuple[int, str]:
         """Sign in; return the status and the header that carries the session."""

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("uvicorn", reason="needs holdfast[dashboard]")
 pytest.importorskip("argon2", reason="needs holdfast[dashboard]")
 
+from dashboard.hostile import HOSTILE, ask
 from dashboard.live_node import PASSWORD, Clinic
 from node import SLOWNESS, wait_for
 
@@ -129,6 +130,17 @@ def test_a_stranger_sees_how_to_sign_in_and_nothing_else(visit: Visit, clinic: C
     stranger.page.get_by_label("Password").wait_for()
     assert "sleeper" not in stranger.page.content()
     assert "clinic" not in stranger.page.content()
+
+
+def test_fifty_hostile_requests_get_nothing_and_change_nothing(clinic: Clinic) -> None:
+    """The same list as at the door alone: here everything stands behind it that a node has."""
+    before = {name: clinic.worker(name)["pid"] for name in ("web", "sleeper", "fragile")}
+    for one in HOSTILE:
+        status, _, body = ask(clinic.url.removeprefix("http://"), one.data)
+        # Some of them try to sign in: after five tries they have to wait.
+        assert status in (*one.right, 429), f"{one.name}: {status}"
+        assert not any(name in body for name in (b"sleeper", b"fragile", b"demo.add")), one.name
+    assert {name: clinic.worker(name)["pid"] for name in before} == before
 
 
 def test_a_link_leaves_nothing_in_the_address(visit: Visit) -> None:

@@ -91,10 +91,10 @@ def _carry_out(
     data = plan_format.encode(plan)
     path = f"{where.run_dir}/{NEW_PLAN}"
     before = waiting.workers(where.run_dir)
-    files.write_atomic(path, data)
+    files.write_atomic(path, data, mode=0o600)
     reply = waiting.checked(talk.request(where.run_dir, {"do": "apply", "plan": path}))
     # The plan on disk is what the next `up` and `status` without a node read; the keeper itself writes only in memory.
-    files.write_atomic(f"{where.state_dir}/{layout.PLAN}", data, sync=True)
+    files.write_atomic(f"{where.state_dir}/{layout.PLAN}", data, sync=True, mode=0o600)
     touched = {key: reply.get(key, []) for key in ("start", "stop", "restart")}
     allowed_s = parse_span(args.timeout) if args.timeout else _allowance_s(plan)
     now: Workers = {}

@@ -69,7 +69,7 @@ def run(wanted: Wanted) -> int:
     say = _say_json if wanted.is_json else _say
     run_dir, killed_s = _take_place(wanted)
     entries = plan_entries(wanted, os.getcwd())
-    files.write_atomic(f"{run_dir}/{layout.PLAN}", encode(_plan(run_dir, entries)))
+    files.write_atomic(f"{run_dir}/{layout.PLAN}", encode(_plan(run_dir, entries)), mode=0o600)
     storm = Storm(run_dir)
     if killed_s is not None:
         storm.note(killed_s, "the foreman before")

@@ -53,7 +53,8 @@ def take_effect(state: "State", new: "Plan", *, kill: "Collection[str]" = ()) ->
         new: The plan.
         kill: Workers that are killed rather than asked, where the plan changes them.
     """
-    files.write_atomic(f"{state.run_dir}/{layout.PLAN}", plan_format.encode(new))
+    path = f"{state.run_dir}/{layout.PLAN}"
+    files.write_atomic(path, plan_format.encode(new), mode=plan_format.mode(new))
     planned = {entry["name"] for entry in state.plan["workers"]}
     state.plan = new
     state.env_sum = plan_format.env_sum(new)

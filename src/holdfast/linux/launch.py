@@ -82,8 +82,9 @@ def prepare(plan: "Plan") -> str:
         for stream in ("out", "err"):
             make_pipe(f"{run_dir}/{layout.fifo(layout.HOUSE_LOG, stream)}")
         data = plan_format.encode(plan)
-        files.write_atomic(f"{state_dir}/plan.json", data, sync=True)
-        files.write_atomic(f"{run_dir}/{layout.PLAN}", data)
+        # The next `up` and `status` without a node read the first one: nobody but us.
+        files.write_atomic(f"{state_dir}/plan.json", data, sync=True, mode=0o600)
+        files.write_atomic(f"{run_dir}/{layout.PLAN}", data, mode=plan_format.mode(plan))
         _link(os.path.abspath(state_dir), f"{run_dir}/{layout.STATE_LINK}")
         _link(run_dir, f"{state_dir}/{layout.RUN_LINK}")
         files.write_atomic(f"{run_dir}/{layout.BOOT}", boot)

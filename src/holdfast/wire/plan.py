@@ -51,6 +51,14 @@ def encode(plan: "Plan") -> bytes:
     return f"{header[:-1]}{_WORKERS}\n{lines}\n]}}\n".encode()
 
 
+def mode(plan: "Plan") -> int:
+    """Return the permissions of a plan's file: there are secrets in it (``env``, stores), so nobody but the owner reads it.
+
+    But for a worker under another user, which finds its own entry there.
+    """
+    return 0o644 if any(worker["user"] for worker in plan["workers"]) else 0o600
+
+
 def decode(data: bytes, path: str) -> "Plan":
     """Return the plan in ``data``; workers with equal settings hold the same objects.
 

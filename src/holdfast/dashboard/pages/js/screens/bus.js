@@ -1,6 +1,6 @@
 // Who talks to whom? Routers, their realms, and in each: sessions, topics, procedures, calls, with rates.
 //
-// Asked for every two seconds while it is seen; a bus of thousands is cut to what fits the filter. Leaves out the messages themselves.
+// Asked for every two seconds while it is seen, so its rates are over two seconds; a bus of thousands is cut to what fits the filter. Leaves out the messages themselves.
 import { useGet } from "../api.js";
 import { html, useMemo, useRef, useState } from "../dom.js";
 import { LEVEL, useKeys } from "../keys.js";
@@ -85,9 +85,11 @@ function Realm({ realm, q, base }) {
     .map(([key, table]) => [key, `${table.says} (${realm[key].length.toLocaleString("en")})`]);
   const [chosen, setChosen] = useState("registrations");
   const shown = tabs.some(([key]) => key === chosen) ? chosen : tabs[0]?.[0];
-  if (!shown) return html`<h3>${realm.name}</h3>`;
+  const trouble = realm.trouble && html`<p class="failed">${realm.trouble}</p>`;
+  if (!shown) return html`<div class="realm"><h3 class="mono">${realm.name}</h3>${trouble}</div>`;
   return html`<div class="realm">
     <h3 class="mono">${realm.name}</h3>
+    ${trouble}
     <${Tabs} label=${`Realm ${realm.name}`} tabs=${tabs} chosen=${shown} onChoose=${setChosen} base=${base} />
     <${TabPanel} base=${base} id=${shown}><${Table} table=${TABLES[shown]} rows=${realm[shown]} q=${q} label=${`${TABLES[shown].says} of ${realm.name}`} /><//>
   </div>`;

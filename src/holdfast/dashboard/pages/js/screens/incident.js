@@ -89,7 +89,7 @@ function Whole({ data, path, me, verdict }) {
     </header>
     <dl class="answers">
       ${answersOf(data).map(([key, label, says]) => html`<div key=${key} class=${`answer ${key}`}><dt>${label}</dt>
-        <dd>${key === "helped" && html`<${Verdict} is=${verdict} /> `}${says}</dd></div>`)}
+        <dd>${key === "helped" && html`<${Verdict} is=${verdict} /> · `}${says}</dd></div>`)}
     </dl>
     <div class="buttons wrap">
       ${data.worker_exists && html`<a class="button" href=${workerPath(record.worker)}>Worker ${record.worker}</a>`}
