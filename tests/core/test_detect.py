@@ -103,7 +103,9 @@ def test_many_silent_at_once_on_a_crowded_box_is_the_box(
         ("t", 6.0, 6.0, 0.0, sickness.STOPPED),
         ("D", 6.0, 6.0, 0.0, sickness.DISK_WAIT),
         ("S", 0.1, 0.1, 6.0, sickness.HANDLER_STUCK),
-        ("S", 0.1, 6.0, 0.0, sickness.GIL_HELD),
+        ("S", 4.0, 6.0, 0.0, sickness.GIL_HELD),
+        # The loop serves: a thread that is not woken says something of the machine (its processor stands still).
+        ("S", 0.1, 6.0, 0.0, None),
     ],
 )
 def test_two_beats_a_state_and_a_call_name_the_sickness(

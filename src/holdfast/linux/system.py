@@ -17,7 +17,7 @@ __all__ = [
     "cpu_count", "defpath", "dup2", "environ", "eventfd", "eventfd_read", "eventfd_write", "execv", "execve",
     "exit_now", "fchmod", "fork", "fstat", "fsync", "ftruncate", "getpid", "getppid", "getuid", "kill",
     "killpg", "listdir", "lstat", "makedirs", "mkdir", "mkfifo", "open", "path", "pidfd_open", "pipe2",
-    "posix_spawn", "pread", "pwrite", "read", "readlink", "rename", "rmdir", "sendfile", "set_inheritable", "setgid",
+    "posix_spawn", "pread", "pwrite", "read", "readlink", "rename", "rmdir", "sched_setaffinity", "sendfile", "set_inheritable", "setgid",
     "setgroups", "setpriority", "setsid", "setuid", "splice", "stat", "statvfs", "statvfs_result", "strerror",
     "symlink", "sysconf", "truncate", "umask", "unlink", "urandom", "utime", "waitid", "waitid_result", "waitpid", "write",
 ]  # fmt: skip

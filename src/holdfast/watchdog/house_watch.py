@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from holdfast.linux.house import House
+    from holdfast.watchdog.processors import Processors
 
 WATCHED = ("keeper", "logger", "anchor")
 #: A process that has the lock and never beat is still starting for this many timeouts.
@@ -37,11 +38,16 @@ class _Mate:
 class HouseWatch:
     """Looks at the beats once a second."""
 
-    __slots__ = ("_house", "_killed", "_last_s", "_mates", "_run_dir")
+    __slots__ = ("_house", "_killed", "_last_s", "_mates", "_processors", "_run_dir")
 
     def __init__(
-        self, run_dir: str, house: "House", killed: "Callable[[str, int, float], None]"
+        self,
+        run_dir: str,
+        house: "House",
+        killed: "Callable[[str, int, float], None]",
+        processors: "Processors",
     ) -> None:
+        self._processors = processors
         self._run_dir = run_dir
         self._house = house
         self._killed = killed  #: told before the kill
@@ -69,7 +75,11 @@ class HouseWatch:
             before, mate.turns = mate.turns, turns(mate.pid) if age_s > timeout_s / 4 else {}
             now = mate.turns.get(mate.pid)
             if now is not None and mate.pid in before:
-                mate.silence.excuse(starvation.waited_s(before[mate.pid], now, between_s))
+                excused_s = starvation.waited_s(before[mate.pid], now, between_s)
+                if now.processor in self._processors.mute(now_s):
+                    excused_s = max(excused_s, between_s)
+                self._processors.ask((now.processor,), now_s)
+                mate.silence.excuse(excused_s)
             mate.silence.excuse(own_lag_s)
             allowed_s = timeout_s if pid == mate.pid else timeout_s * _STARTING
             silent_s = mate.silence.lasting_s(now_s)

@@ -11,6 +11,7 @@ from holdfast.core.ladder import SICK, SUSPECT, UNKNOWN, WELL
 from holdfast.linux import cgroup
 from holdfast.linux import system as os
 from holdfast.watchdog.probes import Probe
+from holdfast.watchdog.processors import Processors
 from holdfast.watchdog.readiness import read_pulse
 from holdfast.watchdog.wards import PROBED
 
@@ -51,9 +52,10 @@ _WELL = Look(WELL)
 class Senses:
     """The watchdog's eyes."""
 
-    __slots__ = ("_engine", "_run_dir", "_runnable", "_suspects", "_watched", "node")
+    __slots__ = ("_engine", "_run_dir", "_runnable", "_suspects", "_watched", "node", "processors")
 
     def __init__(self, engine: "Engine", run_dir: str, node: str) -> None:
+        self.processors = Processors()
         self._engine = engine
         self._run_dir = run_dir
         self.node = node  #: hash of the run directory: the name of our cgroups
@@ -78,9 +80,11 @@ class Senses:
             self._watched += 1
             self._take_sign(ward, care, now_s)
             suspicious_s = _SUSPICIOUS * ward.spec.beat["timeout_s"]
+            silent_s = care.silence.lasting_s(now_s)
             if ward.spec.beat["kind"] == "pulse":
                 suspicious_s = min(suspicious_s, _freeze_s(ward) / 2)
-            if care.silence.lasting_s(now_s) > suspicious_s:
+                silent_s = max(silent_s, care.thread.lasting_s(now_s))
+            if silent_s > suspicious_s:
                 suspects.append((ward, care))
             else:
                 # The main thread alone, through a kept descriptor: this is done at every look.
@@ -110,7 +114,8 @@ class Senses:
         self._runnable += 0.2 * (runnable - self._runnable)
 
     def _excuse(self, ward: "Ward", care: "Care", now_s: float) -> None:
-        before, between_s = care.turns, now_s - max(care.turns_at_s, care.silence.last_s)
+        signed_s = min(care.silence.last_s, care.thread.last_s)
+        before, between_s = care.turns, now_s - max(care.turns_at_s, signed_s)
         care.turns, care.turns_at_s = turns(ward.pid), now_s
         # Any thread: one that holds the GIL and gets no processor holds up the one that beats.
         waited = [
@@ -119,6 +124,10 @@ class Senses:
             if tid in before
         ]
         excused_s = max(waited, default=0.0)
+        homes = {turn.processor for turn in care.turns.values()}
+        if homes & self.processors.mute(now_s):
+            excused_s = max(excused_s, between_s)
+        self.processors.ask(homes, now_s)
         if starvation.box_starved(self._suspects, self._watched, self._runnable, _PROCESSORS):
             timeout_s = ward.spec.beat["timeout_s"]
             # Not for ever: a box may be busy for hours, and a hang in it is still one.
@@ -358,10 +367,13 @@ def turns(pid: int) -> "dict[int, starvation.Turn]":
             with open(f"/proc/{pid}/task/{name}/schedstat", "rb") as file:
                 ran_ns, waited_ns = file.read().split()[:2]
             with open(f"/proc/{pid}/task/{name}/stat", "rb") as file:
-                state = file.read().rpartition(b") ")[2][:1]
+                fields = file.read().rpartition(b") ")[2].split()
             found[int(name)] = starvation.Turn(
-                int(ran_ns), int(waited_ns), is_runnable=state == b"R"
+                int(ran_ns),
+                int(waited_ns),
+                is_runnable=fields[0] == b"R",
+                processor=int(fields[36]),
             )
-    except (OSError, ValueError):
+    except (OSError, ValueError, IndexError):
         pass  # it is gone, or the kernel keeps no schedstat: then nothing can be excused by it
     return found

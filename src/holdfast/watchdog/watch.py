@@ -88,7 +88,7 @@ class Watchdog:
         self.deaths = Deaths(run_dir, node, self.roll, self.orders, self.cases)
         self.tail = Tail(run_dir)
         self.anchor = AnchorWatch(run_dir)
-        self.mates = HouseWatch(run_dir, self.house, self._mate_hangs)
+        self.mates = HouseWatch(run_dir, self.house, self._mate_hangs, self.senses.processors)
         self.socket = talk.listen_datagram(run_dir, "watchdog")
         self.early: dict[int, dict[str, str]] = {}
         self.notified: set[tuple[str, int]] = set()

@@ -40,7 +40,8 @@ def classify(
         # Both beats come ten times a second. A thread that is silent for half of the loop's silence is not
         # late by accident.
         return (GIL_HELD if thread_s > loop_s / 2 else LOOP_BLOCKED), loop_s
-    if thread_s > timeout_s:
+    # Whatever holds the GIL holds the loop as well. One thread alone that is not woken says something of the machine.
+    if thread_s > timeout_s and loop_s > thread_s / 2:
         return (STOPPED if state in "Tt" else GIL_HELD), thread_s
     if call_s > timeout_s:
         return HANDLER_STUCK, call_s

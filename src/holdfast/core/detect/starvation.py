@@ -1,8 +1,9 @@
 """Is it the worker that is sick, or did it get no processor?
 
-Pure. Three observers, because each is blind somewhere: the worker's own wait on the run queue (exact, but only where
-the kernel keeps schedstat), our own lateness (a suspended machine, a stopped watchdog), and the box as a whole (several
-workers silent at once while the run queue is long: the load is from elsewhere).
+Pure. Four observers, because each is blind somewhere: the worker's own wait on the run queue (exact, but only where
+the kernel keeps schedstat), our own lateness (a suspended machine, a stopped watchdog), the box as a whole (several
+workers silent at once while the run queue is long: the load is from elsewhere), and a processor on which nobody gets a turn
+(a virtual machine whose host is busy; :mod:`holdfast.watchdog.processors` goes there).
 """
 
 #: A tick that comes this much too late says that we did not run.
@@ -22,12 +23,15 @@ def own_lag_s(planned_s: float, now_s: float) -> float:
 class Turn:
     """What the kernel says about one thread's turns on a processor, at one moment."""
 
-    __slots__ = ("is_runnable", "ran_ns", "waited_ns")
+    __slots__ = ("is_runnable", "processor", "ran_ns", "waited_ns")
 
-    def __init__(self, ran_ns: int, waited_ns: int, *, is_runnable: bool) -> None:
+    def __init__(
+        self, ran_ns: int, waited_ns: int, *, is_runnable: bool, processor: int = -1
+    ) -> None:
         self.ran_ns = ran_ns
         self.waited_ns = waited_ns
         self.is_runnable = is_runnable
+        self.processor = processor  #: where it ran last, and where its timers are; -1: not known
 
 
 def waited_s(before: Turn, after: Turn, between_s: float) -> float:
