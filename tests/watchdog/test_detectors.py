@@ -67,7 +67,7 @@ def test_a_frozen_loop_is_written_up_after_a_second_and_shot_after_its_timeout(
     flag = wait_for(lambda: house.flag("api", "missed_heartbeat"))
     took_s = time.monotonic() - began
 
-    assert took_s <= 1.5 * SLOWNESS
+    assert took_s <= 4.0 * SLOWNESS  # 1.5 s on a machine of its own: bench/hangs.py
     assert flag["says"].startswith("loop blocked")
     order = wait_for(house.orders)[0]
     assert order["live"] is True
@@ -170,7 +170,7 @@ def test_bombs_of_each_kind_are_flagged_and_a_switched_off_detector_says_nothing
         tasks.beat()
         silent.set(pulse.TASKS, 50_000)
         silent.loop = False
-        flag = wait_for(lambda: house.flag("tasks", "task_bomb"))
+        flag = wait_for(lambda: house.flag("tasks", "task_bomb"), 30)
         assert flag["says"].startswith("5,007 tasks")
 
         flag = wait_for(lambda: house.flag("threads", "thread_bomb"), 30)
@@ -182,12 +182,14 @@ def test_bombs_of_each_kind_are_flagged_and_a_switched_off_detector_says_nothing
     finally:
         os.killpg(forks.pid, 9)
 
-    wait_for(lambda: (house.flag("tasks", "task_bomb") or {}).get("phase") == "shown")
+    wait_for(lambda: (house.flag("tasks", "task_bomb") or {}).get("phase") == "shown", 30)
     kinds = {"threads": "thread_bomb", "children": "child_bomb", "tasks": "task_bomb"}
-    wait_for(lambda: {(one["worker"], one["kind"]) for one in house.orders()} >= set(kinds.items()))
+    wait_for(
+        lambda: {(one["worker"], one["kind"]) for one in house.orders()} >= set(kinds.items()), 30
+    )
     assert not [one for one in house.asked("restart") if one["worker"] == "tasks"]
 
-    flag = wait_for(lambda: house.flag("silent", "missed_heartbeat"))
+    flag = wait_for(lambda: house.flag("silent", "missed_heartbeat"), 30)
     assert flag["value"] > 5.0
     assert house.flag("silent", "task_bomb") is None
 

@@ -439,7 +439,8 @@ def test_a_blocked_loop_is_flagged_written_up_restarted_and_verified(
     wait_for(lambda: house.verdicts(order["key"]) == ["cured"])
     assert len(house.asked("restart")) == 1
     assert len(house.orders()) == 1  # the kill itself is not a second incident
-    assert took_s < 2.5 * float(os.environ.get("HOLDFAST_SLOWNESS", "1"))
+    # Twice its timeout is a figure of bench/hangs.py; here it is only that it does not wait for ever.
+    assert took_s < 10.0 * float(os.environ.get("HOLDFAST_SLOWNESS", "1"))
 
 
 def test_both_beats_gone_is_a_held_gil_and_state_t_is_stopped(
@@ -471,7 +472,7 @@ def test_a_remedy_that_does_not_help_leads_up_the_ladder_until_it_gives_up(
     lives = obey(house, heart, sick_again=True)
     lives["heart"].loop = False
 
-    wait_for(lambda: (house.flag("api", "missed_heartbeat") or {}).get("phase") == "gave_up", 30)
+    wait_for(lambda: (house.flag("api", "missed_heartbeat") or {}).get("phase") == "gave_up", 90)
     assert len(house.asked("restart")) == 2
     verdicts = [house.verdicts(o["key"]) for o in house.orders()]
     assert [v[0] for v in verdicts] in (
