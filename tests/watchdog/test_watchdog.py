@@ -606,7 +606,8 @@ def test_memory_over_the_limit_is_a_remedy_where_no_cgroup_does_it(
 
     order = wait_for(lambda: house.asked("restart"))[0]
     assert order["flag"] == "memory_over_limit"
-    evidence = house.orders()
+    # Its growth may have been flagged a moment before, with all the time in the world.
+    evidence = [one for one in house.orders() if one["kind"] == "memory"]
     assert not evidence or evidence[0]["deadline_s"] <= 0.051
 
 
