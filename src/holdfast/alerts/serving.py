@@ -6,7 +6,6 @@ outbox are one transaction.
 """
 
 import asyncio
-import contextlib
 import os
 import random
 import sqlite3
@@ -77,7 +76,7 @@ class Desk:
         except (sqlite3.Error, OSError, ValueError) as error:
             self._store.close()
             self._say("error", "what was remembered cannot be read; beginning anew", path=self._store.path, why=str(error))  # fmt: skip
-            self._set_aside(error)
+            self._store.set_aside(error)
             return alerting.Desk()
         try:
             rules = alerting.restore(memory.get("rules", {}), now_s)
@@ -92,14 +91,6 @@ class Desk:
             return alerting.Desk()
         self._troubled = dict(memory.get("troubled", {}))
         return rules
-
-    def _set_aside(self, error: Exception) -> None:
-        """Keep a damaged file for people; a file that is only out of reach stays."""
-        if isinstance(error, sqlite3.OperationalError | OSError):
-            return
-        for ending in ("", "-wal", "-shm"):
-            with contextlib.suppress(OSError):
-                os.rename(self._store.path + ending, f"{self._store.path}.damaged{ending}")
 
     # -- a turn ------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ A disk that takes nothing must not silence the alarm about it: rows are kept in 
 be. Left out: when something is sent again (:mod:`holdfast.alerts.sending`).
 """
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -106,6 +107,14 @@ class Store:
         connection = self._open()
         memory = {str(name): loads(value) for name, value in connection.execute("SELECT name, value FROM memory")}  # fmt: skip
         return memory, self._rows("WHERE state = ? ORDER BY made_unix_s, rowid", (WAITING,))
+
+    def set_aside(self, error: Exception) -> None:
+        """Keep a damaged file for people; one that is only out of reach (``error`` tells) stays."""
+        if isinstance(error, sqlite3.OperationalError | OSError):
+            return
+        for ending in ("", "-wal", "-shm"):
+            with contextlib.suppress(OSError):
+                os.rename(self.path + ending, f"{self.path}.damaged{ending}")
 
     def save(
         self,

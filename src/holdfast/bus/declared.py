@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     Invoke = Literal["single", "first", "last", "random", "roundrobin", "all"]
 
 
-class Registration:
-    """A procedure that is offered here; `id` is None while it is not registered at a router."""
+class _Declared:
+    """What both have."""
 
     __slots__ = ("handler", "id", "options", "owner", "uri")
 
@@ -22,33 +22,29 @@ class Registration:
         self.handler = handler
         self.options = options
         self.id: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.uri!r} id={self.id}>"
+
+
+class Registration(_Declared):
+    """A procedure that is offered here; `id` is None while it is not registered at a router."""
+
+    __slots__ = ()
 
     async def unregister(self) -> None:
         """Do not offer it any more."""
         await self.owner.unregister(self)
 
-    def __repr__(self) -> str:
-        return f"<Registration {self.uri!r} id={self.id}>"
 
-
-class Subscription:
+class Subscription(_Declared):
     """A handler of events; `id` is None while it is not subscribed at a router."""
 
-    __slots__ = ("handler", "id", "options", "owner", "uri")
-
-    def __init__(self, owner: Any, uri: str, handler: Handler, options: dict[str, Any]) -> None:
-        self.owner = owner
-        self.uri = uri
-        self.handler = handler
-        self.options = options
-        self.id: int | None = None
+    __slots__ = ()
 
     async def unsubscribe(self) -> None:
         """Get no more events."""
         await self.owner.unsubscribe(self)
-
-    def __repr__(self) -> str:
-        return f"<Subscription {self.uri!r} id={self.id}>"
 
 
 def register_options(

@@ -31,31 +31,24 @@ _STATE_STYLES = {"delivered": "green", "waiting": "yellow", "dropped": "red"}
 def add_arguments(parser: "ArgumentParser") -> None:
     """Declare the words that may follow, and what each takes."""
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
-    _add(verbs, "list", "list the open alerts (also without a word)")
-    ack = _add(verbs, "ack", "say that you are at it: silence until it gets worse, or is over")
+    commands.add_verb(verbs, "list", "list the open alerts (also without a word)")
+    ack = commands.add_verb(
+        verbs, "ack", "say that you are at it: silence until it gets worse, or is over"
+    )
     ack.add_argument("alert", metavar="ALERT", help="its id, the beginning of it, or the worker")
-    snooze = _add(verbs, "snooze", "say that you want to hear of it later")
+    snooze = commands.add_verb(verbs, "snooze", "say that you want to hear of it later")
     snooze.add_argument("alert", metavar="ALERT", help="its id, the beginning of it, or the worker")
     snooze.add_argument("span", metavar="SPAN", help="for how long: 30m, 2h, 1d")
-    test = _add(verbs, "test", "send a test message through a channel and tell what became of it")
+    test = commands.add_verb(
+        verbs, "test", "send a test message through a channel and tell what became of it"
+    )
     test.add_argument("channel", metavar="CHANNEL", help="name of the channel")
-    outbox = _add(verbs, "outbox", "list the messages: those that wait, then the newest ones")
+    outbox = commands.add_verb(
+        verbs, "outbox", "list the messages: those that wait, then the newest ones"
+    )
     outbox.add_argument(
         "-n", "--lines", metavar="N", type=int, default=50, help="at most so many (default: 50)"
     )
-
-
-def _add(verbs: "Any", name: str, says: str) -> "ArgumentParser":
-    from argparse import SUPPRESS
-
-    made: ArgumentParser = verbs.add_parser(
-        name, help=says, description=says[:1].upper() + says[1:] + ".", allow_abbrev=False, formatter_class=commands.Formatter
-    )  # fmt: skip
-    before = len(made._actions)  # noqa: SLF001 -- no public list
-    commands.add_global(made)
-    for action in made._actions[before:]:  # noqa: SLF001 -- no public list
-        action.default = SUPPRESS  # what stood before the word stays
-    return made
 
 
 def run(args: "Namespace") -> int:

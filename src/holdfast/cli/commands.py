@@ -185,6 +185,18 @@ def add_file(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_verb(verbs: "Any", name: str, says: str) -> argparse.ArgumentParser:
+    """Declare a word that may follow a command; the options of every command may stand before it and behind it."""
+    made: argparse.ArgumentParser = verbs.add_parser(
+        name, help=says, description=says[:1].upper() + says[1:] + ".", allow_abbrev=False, formatter_class=Formatter
+    )  # fmt: skip
+    before = len(made._actions)  # noqa: SLF001 -- no public list
+    add_global(made)
+    for action in made._actions[before:]:  # noqa: SLF001 -- no public list
+        action.default = argparse.SUPPRESS  # what stood before the word stays
+    return made
+
+
 def add_global(parser: argparse.ArgumentParser) -> None:
     """Declare the options that every command has."""
     group = parser.add_argument_group("which node, and how to print")

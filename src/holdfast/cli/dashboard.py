@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 def add_arguments(parser: "ArgumentParser") -> None:
     """Declare the words that may follow, and what each takes."""
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
-    link = _add(
+    link = commands.add_verb(
         verbs, "link", "print a link that signs in once, within ten minutes (also without a word)"
     )
     link.add_argument("--open", action="store_true", help="open it in the browser of this machine")
     link.add_argument("--reader", action="store_true", help="a link that may look, but do nothing")
-    _add(verbs, "password", "ask for a password and print its hash, for password_hash")
-    serve = _add(
+    commands.add_verb(verbs, "password", "ask for a password and print its hash, for password_hash")
+    serve = commands.add_verb(
         verbs, "serve", "serve it in the foreground: for a node without one, or one that is down"
     )
     serve.add_argument(
@@ -33,23 +33,10 @@ def add_arguments(parser: "ArgumentParser") -> None:
         help="HOST:PORT or PORT of this machine (default: 127.0.0.1:8750)",
     )
     serve.add_argument("--open", action="store_true", help="open it in the browser of this machine")
-    audit = _add(verbs, "audit", "list who signed in and who did what")
+    audit = commands.add_verb(verbs, "audit", "list who signed in and who did what")
     audit.add_argument(
         "-n", "--lines", metavar="N", type=int, default=50, help="at most so many (default: 50)"
     )
-
-
-def _add(verbs: "Any", name: str, says: str) -> "ArgumentParser":
-    from argparse import SUPPRESS
-
-    made: ArgumentParser = verbs.add_parser(
-        name, help=says, description=says[:1].upper() + says[1:] + ".", allow_abbrev=False, formatter_class=commands.Formatter
-    )  # fmt: skip
-    before = len(made._actions)  # noqa: SLF001 -- no public list
-    commands.add_global(made)
-    for action in made._actions[before:]:  # noqa: SLF001 -- no public list
-        action.default = SUPPRESS  # what stood before the word stays
-    return made
 
 
 def run(args: "Namespace") -> int:

@@ -6,7 +6,6 @@ nothing, and `holdfast alerts --state STATE` lists, acknowledges and snoozes her
 looks; should the thread fail, the process ends, because a prober that tells nobody is worse than one that is seen to be gone.
 """
 
-import contextlib
 import os
 import random
 import sqlite3
@@ -127,7 +126,7 @@ class Teller(threading.Thread):
             self._store.close()
             says = "what was remembered cannot be read; beginning anew"
             self._say("error", says, path=self._store.path, why=str(error))
-            self._set_aside(error)
+            self._store.set_aside(error)
             return alerting.Desk()
         try:
             rules = alerting.restore(memory.get("rules", {}), now_s)
@@ -139,14 +138,6 @@ class Teller(threading.Thread):
             )
             return alerting.Desk()
         return rules
-
-    def _set_aside(self, error: Exception) -> None:
-        """Keep a damaged file for people; a file that is only out of reach stays."""
-        if isinstance(error, sqlite3.OperationalError | OSError):
-            return
-        for ending in ("", "-wal", "-shm"):
-            with contextlib.suppress(OSError):
-                os.rename(self._store.path + ending, f"{self._store.path}.damaged{ending}")
 
     def run(self) -> None:
         """Tell."""

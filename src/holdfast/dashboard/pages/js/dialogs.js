@@ -31,6 +31,11 @@ export function toast(says, { kind = "plain", href = "", link = "", forMs = kind
   if (forMs) setTimeout(() => dropToast(made.id), forMs);
 }
 
+/** Say what failed, and what to do about it. */
+export function toastFailure(failure, options = {}) {
+  toast([failure.message, failure.hint].filter(Boolean).join(". "), { kind: "bad", ...options });
+}
+
 function dropToast(id) {
   change({ toasts: show.toasts.filter((one) => one.id !== id) });
 }

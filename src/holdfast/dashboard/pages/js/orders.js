@@ -7,7 +7,7 @@
 // Only an operator sees any of it; the server refuses others whatever the page shows. Progress comes as `order` events
 // (live.js); where the connection is lost, the order itself is asked for.
 import * as store from "./store.js";
-import { confirm, showText, toast } from "./dialogs.js";
+import { confirm, showText, toast, toastFailure } from "./dialogs.js";
 import { get, post } from "./api.js";
 
 export const ORDERS = {
@@ -59,7 +59,7 @@ export async function order(name, worker, more = {}) {
     tellResult(result, target, key);
     return result;
   } catch (failure) {
-    toast([failure.message, failure.hint].filter(Boolean).join(". "), { kind: "bad", key });
+    toastFailure(failure, { key });
     return null;
   }
 }

@@ -4,7 +4,7 @@
 // by the buttons (acknowledge, snooze: alerts; the worker's own are on its page).
 import { post, useGet } from "../api.js";
 import { Chart } from "../charts.js";
-import { toast } from "../dialogs.js";
+import { toast, toastFailure } from "../dialogs.js";
 import { html, useEffect, useState } from "../dom.js";
 import { LEVEL, useKeys } from "../keys.js";
 import { canOrder } from "../orders.js";
@@ -248,7 +248,7 @@ function AlertButtons({ alert, me }) {
       await post(`/api/alerts/${encodeURIComponent(alert.id)}`, body);
       toast(says, { kind: "good" });
     } catch (failure) {
-      toast([failure.message, failure.hint].filter(Boolean).join(". "), { kind: "bad" });
+      toastFailure(failure);
     } finally {
       setBusy(false);
     }

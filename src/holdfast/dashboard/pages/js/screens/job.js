@@ -2,7 +2,7 @@
 //
 // Leaves out changing the arguments: that is `holdfast jobs edit`.
 import { post, useGet } from "../api.js";
-import { confirm, toast } from "../dialogs.js";
+import { confirm, toast, toastFailure } from "../dialogs.js";
 import { html } from "../dom.js";
 import { LEVEL, useKeys } from "../keys.js";
 import { canOrder } from "../orders.js";
@@ -60,7 +60,7 @@ function Buttons({ job, again }) {
       toast(says, { kind: "good" });
       again();
     } catch (failure) {
-      toast([failure.message, failure.hint].filter(Boolean).join(". "), { kind: "bad" });
+      toastFailure(failure);
     }
   };
   const tidy = { title: `Delete ${job.class}?`, says: "It is gone for good.", button: "Delete", isGrave: true };

@@ -2,7 +2,7 @@
 //
 // Asked for every two seconds while it is seen. Buttons change something only after a question, and only for operators.
 import { post, useGet, withQuery } from "../api.js";
-import { confirm, toast } from "../dialogs.js";
+import { confirm, toast, toastFailure } from "../dialogs.js";
 import { html, useEffect, useState } from "../dom.js";
 import { LEVEL, useKeys } from "../keys.js";
 import { canOrder } from "../orders.js";
@@ -45,7 +45,7 @@ async function order(body, question, says, again) {
     toast(answer?.says ?? says, { kind: "good" });
     again();
   } catch (failure) {
-    toast([failure.message, failure.hint].filter(Boolean).join(". "), { kind: "bad" });
+    toastFailure(failure);
   }
 }
 

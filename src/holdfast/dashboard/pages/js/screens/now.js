@@ -7,7 +7,7 @@ import { html, memo, useMemo, useState } from "../dom.js";
 import { incidentPath, workerPath } from "../route.js";
 import { nowUnixS } from "../store.js";
 import { post } from "../api.js";
-import { toast } from "../dialogs.js";
+import { toast, toastFailure } from "../dialogs.js";
 
 export const title = () => "Now";
 
@@ -69,7 +69,7 @@ function Alert({ alert, me }) {
       await post(`/api/alerts/${encodeURIComponent(alert.id)}`, body);
       toast(`${alert.cause}: ${says}`, { kind: "good" });
     } catch (failure) {
-      toast([failure.message, failure.hint].filter(Boolean).join(". "), { kind: "bad" });
+      toastFailure(failure);
     }
     setBusy(false);
   };
