@@ -359,6 +359,56 @@ def test_follow_gives_each_line_once_across_rotations(directory: Path) -> None:
     assert follow.rest() == []
 
 
+def test_follow_gets_on_when_segments_are_closed_faster_than_it_looks(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood on a starved machine: at each look there is another live segment, and it is never the one that was seen."""
+    log = Written(directory)
+    log.add(b"old\n")
+    follow = Follow(directory)
+    written = 0
+    look = logs._names
+
+    def flood(path: str) -> set[str]:
+        nonlocal written
+        found = look(path)
+        for _ in range(3 if written < 600 else 0):
+            log.add(b"n%d\n" % written)
+            log.rotate(packed=written % 5 == 0)
+            written += 1
+        return found
+
+    monkeypatch.setattr(logs, "_names", flood)
+    assert follow.take(300) == [f"n{n}" for n in range(300)]
+    assert written < 600, "it got on only after the flood"
+
+
+def test_follow_takes_a_long_way_in_steps_and_leaves_nothing_out(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Far behind, the open files of one look are few; asked to stop, it still comes to the end of what was there."""
+    log = Written(directory)
+    log.add(b"old\n")
+    follow = Follow(directory, lines=1)
+    assert follow.take(1) == ["old"]
+    for n in range(500):
+        log.add(b"n%d\n" % n)
+        log.rotate()
+    opened: list[int] = []
+    look = logs._Follower.fresh
+
+    def count(self: logs._Follower) -> list[logs.Line]:
+        found = look(self)
+        opened.append(len(os.listdir("/proc/self/fd")))
+        return found
+
+    monkeypatch.setattr(logs._Follower, "fresh", count)
+    before = len(os.listdir("/proc/self/fd"))
+    log.add(b"last\n")
+    assert follow.rest() == [*(f"n{n}" for n in range(500)), "last"]
+    assert max(opened) < before + 2 * logs._BATCH + 10
+
+
 def test_follow_waits_for_a_log_that_is_not_there_yet(directory: Path) -> None:
     follow = Follow(directory / "later")
     (directory / "later").mkdir()

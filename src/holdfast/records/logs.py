@@ -35,6 +35,8 @@ _GZIP_FORMAT = 31  # 15 bits of window, and 16 for "gzip header"
 #: Compressed segments up to this size are unpacked in memory, larger ones to a temporary file.
 _SPOOL = 32 << 20
 _INDEX_BLOCK = 4096 * logindex.SIZE
+#: Who follows and has fallen behind opens so many segments at a time.
+_BATCH = 64
 #: The logger writes the index record right behind the bytes; who looks in between waits this long.
 _SETTLE_S = 0.01
 _CLOSED = re.compile(r"(out|err)-(\d+)\.log(\.gz)?")
@@ -134,7 +136,7 @@ def _follow(
             ends = stop()
             fresh = [f.fresh() for f in followers]
             yield from heapq.merge(*fresh, key=attrgetter("unix_s"))
-            if ends:
+            if ends and not any(f.is_behind for f in followers):
                 return
             if not any(fresh):
                 time.sleep(poll_s)
@@ -623,6 +625,7 @@ class _Follower:
         self.directory, self.worker, self.stream = directory, worker, stream
         self.segments = _segments(directory, stream)
         self.newest_ms = max((s.closed_ms for s in self.segments), default=0)
+        self.is_behind = False  #: more was closed than one look takes
         self.at = _line_begin(self.segments, *_end(self.segments, None, None))
 
     def last(self, lines: int) -> list[Line]:
@@ -670,37 +673,46 @@ class _Follower:
         return not is_being_closed and _inode(self.segments[0].path) == self.segments[0].inode
 
     def _find_new(self) -> bool:
-        """Add the segments that came after the newest we know."""
+        """Add the segments that came after the newest we know, a batch at most; False when there are none yet.
+
+        One look at a directory in which files are being renamed may miss any of them. Two looks may not: what was closed
+        before the first one ended is in one of them, under one name or the other. So all closed segments up to
+        the newest of the first look are sure, however fast others follow; the live one is if none did follow.
+        """
         path = f"{self.directory}/{self.stream}.log"
         live = self.segments[-1] if self.segments else None
         if live is not None and not live.closed_ms and _inode(path) == live.inode:
             return False
-        names = _names(self.directory)
-        if _cuts(names, self.stream):
-            return False  # being closed at this moment: the next look sees it done
+        before = _names(self.directory)
+        fresh = _Segment(path, 0)
+        is_open = not _cuts(before, self.stream) and fresh.open()
+        after = _names(self.directory)
+        sure = _closed(before, self.stream)[-1:]
+        closed = [ms for ms in _closed(before | after, self.stream) if ms > self.newest_ms]
+        batch = [ms for ms in closed if ms <= sure[0]]
+        self.is_behind = len(batch) > _BATCH
+        batch = batch[:_BATCH]
+        new = self._unknown(batch)
+        self.newest_ms = max([self.newest_ms, *batch])
+        if is_open and batch == closed and not _cuts(after, self.stream):
+            new.append(fresh)
+        else:
+            fresh.close()  # closed while we looked, or not its turn yet
+        self.segments += new
+        return bool(new)
+
+    def _unknown(self, closed: list[int]) -> "list[_Segment]":
+        """Return those of the closed segments that are still there and were not the live one when we read them."""
         known = {segment.index_inode for segment in self.segments} - {0}
         inodes = {segment.inode for segment in self.segments} - {0}
         new = []
-        for ms in _closed(names, self.stream):
-            closed = f"{self.directory}/{self.stream}-{ms}.log"
-            if ms <= self.newest_ms:
-                continue
-            if _inode(logindex.beside(closed)) not in known and _inode(closed) not in inodes:
-                segment = _Segment(closed, ms)
+        for ms in closed:
+            path = f"{self.directory}/{self.stream}-{ms}.log"
+            if _inode(logindex.beside(path)) not in known and _inode(path) not in inodes:
+                segment = _Segment(path, ms)
                 if segment.open():
                     new.append(segment)
-        fresh = _Segment(path, 0)
-        if fresh.open() and (
-            _closed(_names(self.directory), self.stream) == _closed(names, self.stream)
-        ):
-            new.append(fresh)
-        else:
-            # Closed while we looked: take all of it at the next look.
-            _close([*new, fresh])
-            return False
-        self.newest_ms = max([self.newest_ms, *_closed(names, self.stream)])
-        self.segments += new
-        return True
+        return new
 
     def _drop_done(self) -> None:
         """Close the segments that hold nothing more for us."""
