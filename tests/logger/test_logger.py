@@ -306,7 +306,7 @@ def test_whoever_follows_sees_every_line_once_while_the_logger_is_killed(root: P
 
     def disturb() -> None:
         for _ in range(8):
-            goal = len(seen) + 10_000
+            goal = len(seen) + 2_000
             until = time.monotonic() + 30 * SLOWNESS
             while len(seen) < goal:
                 seen.append(next(lines))
@@ -317,8 +317,9 @@ def test_whoever_follows_sees_every_line_once_while_the_logger_is_killed(root: P
     try:
         count = write_while(node, disturb, "any")
         wait_for(node.is_drained, "the pipe is empty", 60)
-        until = time.monotonic() + 60 * SLOWNESS
         while len(seen) < count:
+            # Millions of lines may be left to read: what counts is that each of them comes.
+            until = time.monotonic() + 30 * SLOWNESS
             seen.append(next(lines))
             assert time.monotonic() < until
         is_over = True
