@@ -379,6 +379,14 @@ def test_follow_gets_on_when_segments_are_closed_faster_than_it_looks(
         return found
 
     monkeypatch.setattr(logs, "_names", flood)
+    # Who reads once gets all that was there, and stops somewhere in the flood.
+    once = [line.text for line in logs.read(str(directory), "w")]
+    assert once == ["old", *(f"n{n}" for n in range(len(once) - 1))]
+    so_far = written
+    last = [int(line.text[1:]) for line in logs.tail(str(directory), "w", 3)]
+    assert last == [*range(last[0], last[0] + 3)]
+    assert last[0] >= so_far - 3
+    assert 0 < written < 200, "it waited for the end of the flood"
     assert follow.take(300) == [f"n{n}" for n in range(300)]
     assert written < 600, "it got on only after the flood"
 

@@ -399,20 +399,45 @@ def _open_compressed(path: str) -> IO[bytes] | None:
 
 
 def _segments(directory: str, stream: str) -> list[_Segment]:
-    """Return the segments of a stream, oldest first; the live one is open, so no rotation takes it away."""
+    """Return the segments of a stream, oldest first; the live one is open, so no rotation takes it away.
+
+    One look at a directory in which files are being renamed may miss any of them; in two looks none is missed that was
+    there before the first one ended.
+    """
     while True:
         names = _names(directory)
-        found = [_Segment(f"{directory}/{stream}-{ms}.log", ms) for ms in _closed(names, stream)]
-        found += _live(directory, stream, names)
-        live = found[-1] if found and not found[-1].closed_ms else None
+        found = _live(directory, stream, names)
+        live = found[-1] if found else None
         if live is not None and not live.open():
             continue  # closed between our look and our opening it
-        inode = _inode(f"{directory}/{stream}.log")
-        if _closed(_names(directory), stream)[-1:] == _closed(names, stream)[-1:] and (
-            inode == (live.inode if live else 0) or _cuts(names, stream)
-        ):
-            return found
+        newest = max(_closed(names, stream), default=0)
+        seen = names | _names(directory)
+        is_live = _inode(f"{directory}/{stream}.log") == (live.inode if live else 0)
+        if not is_live:
+            seen |= _names(directory)  # it was closed meanwhile: it tells which ones are older
+        closed = _closed(seen, stream)
+        newer = [ms for ms in closed if ms > newest]
+        older: list[int] | None
+        if _cuts(names, stream):
+            older = None if newer else []
+        elif is_live:
+            older = newer if live else None if newer else []
+        else:
+            older = _before(directory, stream, live, newer) if live else None
+        if older is not None:
+            sure = [*(ms for ms in closed if ms <= newest), *older]
+            return [*(_Segment(f"{directory}/{stream}-{ms}.log", ms) for ms in sure), *found]
         _close(found)
+
+
+def _before(directory: str, stream: str, live: _Segment, closed: list[int]) -> list[int] | None:
+    """Return those closed segments that are older than one which was live when it was opened; None: it is not among them."""
+    for at, ms in enumerate(closed):
+        path = f"{directory}/{stream}-{ms}.log"
+        index = _inode(logindex.beside(path))
+        if _inode(path) == live.inode or (index and index == live.index_inode):
+            return closed[:at]
+    return None
 
 
 def _live(directory: str, stream: str, names: set[str]) -> list[_Segment]:
