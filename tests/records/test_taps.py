@@ -9,10 +9,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from holdfast.logger import rotate
+from holdfast.records import taps
 from holdfast.records.taps import Mark, Tap
 from holdfast.wire import logindex
 
@@ -209,6 +211,29 @@ def test_while_a_segment_is_being_closed_nothing_is_read_twice(
 
     assert half == []
     assert rest(after) == ["three", "four"]
+
+
+def test_a_mark_names_the_segment_that_was_read_and_not_the_one_that_took_its_name(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood: between opening a segment and noting how far it was read, it was closed and the next one begun."""
+    log.say("one", "two")
+    begin = taps._raw_lines
+
+    def close_first(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        log.close(packed=True)
+        log.say("three")
+        monkeypatch.setattr(taps, "_raw_lines", begin)
+        return begin(*args, **kwargs)
+
+    monkeypatch.setattr(taps, "_raw_lines", close_first)
+    tap = log.tap(None)
+    assert [line.text for line in tap.read(1)] == ["one"]
+    tap.close()
+
+    after = log.tap(tap.mark)  # whoever read first was killed
+    assert rest(after) == ["two", "three"]
+    assert not after.lost
 
 
 def test_each_line_once_under_chance(log: Log) -> None:

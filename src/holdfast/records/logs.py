@@ -256,12 +256,43 @@ class _Segment:
         if found is not None:
             self.inode = found.st_ino
         if self._index_file is None:
-            self._index_file = next(filter(None, map(_open, self.index_paths)), None)
+            self._index_file = self._open_index()
             if self._index_file is not None:
                 self.index_inode = os.fstat(self._index_file.fileno()).st_ino
         self._index_at = -1
         self.offsets, self._unix_ns, self._starts = [], [], []
         return self.size != before
+
+    def _open_index(self) -> IO[bytes] | None:
+        found = next(filter(None, map(_open, self.index_paths)), None)
+        is_live = not self.closed_ms and len(self.index_paths) == 1
+        if found is None or not is_live or _inode(self.path) == self.inode:
+            return found
+        # Closed since we opened it: the index under that name is the next segment's.
+        found.close()
+        directory, name = os.path.split(self.path)
+        stream = name.removesuffix(".log")
+        for ms in reversed(_closed(_names(directory), stream)):
+            path = f"{directory}/{stream}-{ms}.log"
+            if _inode(path) == self.inode:
+                return _open(logindex.beside(path))
+        return None
+
+    def first_ns(self) -> int:
+        """Return the date of the first byte; 0 where no index tells. Does not unpack a segment for it."""
+        if self.file is None and not self.closed_ms:
+            self.open()
+        kept = self._index_file
+        file = kept or next(filter(None, map(_open, self.index_paths)), None)
+        if file is None:
+            return 0
+        try:
+            file.seek(0)
+            records = logindex.decode(file.read(logindex.SIZE))
+        finally:
+            if file is not kept:
+                file.close()
+        return records[0][1] if records else 0
 
     def read(self, at: int, count: int) -> bytes:
         """Return up to ``count`` bytes from ``at``."""

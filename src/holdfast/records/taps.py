@@ -17,12 +17,10 @@ from holdfast.records.logs import (
     Line,
     _line,
     _line_begin,
-    _open,
     _raw_lines,
     _Segment,
     _segments,
 )
-from holdfast.wire import logindex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,7 +136,7 @@ class Tap:
             self.lost = True
         if number == len(segments):
             return (number, 0)
-        first_ns = _first_ns(segments[number])
+        first_ns = segments[number].first_ns()
         if first_ns and mark.first_ns and first_ns != mark.first_ns:
             self.lost = True
             return (number, 0)
@@ -178,14 +176,14 @@ class Tap:
     def _mark_at(self, number: int, offset: int) -> Mark:
         before_ms = self.mark.after_ms if self.mark is not None else 0
         after_ms = max([before_ms, *(one.closed_ms for one in self._segments[:number])])
-        return Mark(after_ms, _first_ns(self._segments[number]), offset)
+        return Mark(after_ms, self._segments[number].first_ns(), offset)
 
     def _end(self) -> None:
         """Note where everything is read; a reader that found nothing has a mark, too."""
         if self._at[0] < len(self._segments):
             self._reach(self._at)
             if self.mark is not None and not self.mark.first_ns:
-                self.mark = self.mark._replace(first_ns=_first_ns(self._segments[self._at[0]]))
+                self.mark = self.mark._replace(first_ns=self._segments[self._at[0]].first_ns())
         self.close()
 
     def _stat(self) -> tuple[int, int]:
@@ -194,14 +192,3 @@ class Tap:
         except OSError:
             return (0, 0)
         return (found.st_ino, found.st_size)
-
-
-def _first_ns(segment: _Segment) -> int:
-    """Return the date of the first byte of a segment; 0 where no index tells."""
-    for path in segment.index_paths:
-        file = _open(path)
-        if file is not None:
-            with file:
-                records = logindex.decode(file.read(logindex.SIZE))
-            return records[0][1] if records else 0
-    return 0
