@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -61,6 +62,17 @@ def test_a_component_collects_what_its_author_registers() -> None:
 def test_a_timer_that_makes_no_sense_is_refused(seconds: float, timeout: float | None) -> None:
     with pytest.raises(ValueError, match="above 0"):
         sdk.Component().every(seconds, timeout)
+
+
+def test_a_time_as_the_configuration_writes_it_is_refused_in_words() -> None:
+    """ "1s" is right in holdfast.toml: who writes it here, or forgets the parentheses, is told what is right."""
+    app: Any = sdk.Component()
+    with pytest.raises(TypeError, match=r"every\('1s'\): seconds are a number here, as in 1.5"):
+        app.every("1s")
+    with pytest.raises(TypeError, match="seconds are a number here"):
+        app.every(app.on_start)
+    with pytest.raises(TypeError, match="seconds are a number here"):
+        app.procedure("com.app.x", timeout="2s")
 
 
 # -- log -------------------------------------------------------------------------------------------

@@ -112,9 +112,9 @@ class Component:
         and the next one is the next attempt; any other exception is a crash. A coroutine that takes longer than ``timeout`` is
         cancelled, and that is a crash; a plain function that does is reported as a hang to the watchdog.
         """
-        if not seconds > 0 or (timeout is not None and not timeout > 0):
-            says = f"every({seconds!r}, timeout={timeout!r}): both have to be above 0 seconds"
-            raise ValueError(says)
+        _check_seconds(f"every({seconds!r})", seconds)
+        if timeout is not None:
+            _check_seconds(f"every({seconds!r}, timeout={timeout!r})", timeout)
 
         def register(function: "F") -> "F":
             self.timers.append(Timer(function, seconds, timeout))
@@ -308,6 +308,15 @@ def _check_offer(what: str, uri: object, timeout: "float | None") -> None:
     if uri is not None and not isinstance(uri, str):
         says = f"{what}({uri!r}): the URI has to be a text; write @app.{what}(…) with parentheses"
         raise TypeError(says)
-    if timeout is not None and not timeout > 0:
-        says = f"{what}({uri!r}, timeout={timeout!r}): it has to be above 0 seconds"
+    if timeout is not None:
+        _check_seconds(f"{what}({uri!r}, timeout={timeout!r})", timeout)
+
+
+def _check_seconds(call: str, seconds: object) -> None:
+    """Find what the configuration would take and Python does not (``"1s"``), and a decorator without its parentheses."""
+    if not isinstance(seconds, int | float):
+        says = f"{call}: seconds are a number here, as in 1.5"
+        raise TypeError(says)
+    if not seconds > 0:
+        says = f"{call}: it has to be above 0 seconds"
         raise ValueError(says)
