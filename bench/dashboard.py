@@ -1,19 +1,22 @@
 #!/usr/bin/env python3
 """What does the dashboard cost with 1,000 workers and 10,000 incidents?
 
-    python bench/dashboard.py [--workers 1000] [--incidents 10000] [--looks 10] [--json FILE] [--serve]
+    python bench/dashboard.py [--workers 1000] [--incidents 10000] [--looks 10] [--json FILE] [--serve [--plain]]
 
 A node that is not there (tests/cli/fake_node.py: real directories, locks and a socket, a keeper that answers), with samples that change every second in every
 worker, bundles on the disk, and the dashboard in a process of its own, asked over HTTP. Times are wall clock, costs processor time of the dashboard's
-process. `--serve` keeps it up and prints a link: for a browser (script time, page ready).
+process. `--serve` keeps it up and prints a link: for a browser (script time, page ready); with `--plain` another one, of a dashboard with the plain modules.
 """
 
 import argparse
 import http.client
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -49,7 +52,7 @@ ROWS = (
 
 
 def fill(node: FakeNode, count: int, number: int) -> None:
-    """Write the plan, and bundles with an index."""
+    """Write the plan, and bundles."""
     whole: Any = {
         **node.plan,
         "env": {},
@@ -60,7 +63,18 @@ def fill(node: FakeNode, count: int, number: int) -> None:
     }
     for directory in (node.run_dir, node.state_dir):
         Path(directory, layout.PLAN).write_bytes(plan.encode(whole))
-    parent = f"{node.state_dir}/{layout.INCIDENTS}"
+    break_often(node.state_dir, count, number)
+
+
+def break_often(state_dir: str, count: int, number: int) -> None:
+    """Write bundles with an index.
+
+    Args:
+        state_dir: Of the node.
+        count: Of workers, w0000 and so on.
+        number: Of incidents.
+    """
+    parent = f"{state_dir}/{layout.INCIDENTS}"
     os.makedirs(parent)
     now = time.time()
     index = []
@@ -80,7 +94,7 @@ def fill(node: FakeNode, count: int, number: int) -> None:
         )
         Path(parent, name, "log.txt").write_text("a line\n" * 200)
         index.append(records.encode_row(record))
-    Path(node.state_dir, layout.INCIDENT_INDEX).write_bytes(b"".join(index))
+    Path(state_dir, layout.INCIDENT_INDEX).write_bytes(b"".join(index))
 
 
 class Sampler(threading.Thread):
@@ -165,7 +179,17 @@ def rss_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def start(node: FakeNode) -> "tuple[subprocess.Popen[str], int, str, float]":
+def plain_copy(directory: str) -> str:
+    """Copy the package without the page that was put together; return where."""
+    shutil.copytree(
+        f"{SOURCE}/holdfast",
+        f"{directory}/holdfast",
+        ignore=shutil.ignore_patterns("built", "flame"),
+    )
+    return directory
+
+
+def start(node: FakeNode, source: str = SOURCE) -> "tuple[subprocess.Popen[str], int, str, float]":
     """Start the dashboard; return its process, port, token and how long it took."""
     began_s = time.perf_counter()
     what = {
@@ -176,7 +200,7 @@ def start(node: FakeNode) -> "tuple[subprocess.Popen[str], int, str, float]":
         "open": False,
     }
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "holdfast.dashboard", "serve", json.dumps(what)], env={**node.env, "PYTHONPATH": SOURCE},
+        [sys.executable, "-P", "-m", "holdfast.dashboard", "serve", json.dumps(what)], env={**node.env, "PYTHONPATH": source},
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -202,16 +226,9 @@ def measure(node: FakeNode, looks: int) -> "dict[str, float]":
         found["state_bytes"] = len(body)
         assert len(json.loads(body)["workers"]) == len(node.workers)
         found["state_again_s"] = client.median_s("/api/state")
-        pages = [
-            "/",
-            *(
-                f"/{path.relative_to(HERE.parent / 'src/holdfast/dashboard/pages')}"
-                for path in _modules()
-            ),
-        ]
         began_s = time.perf_counter()
-        for path in pages:
-            client.get(path)
+        for path in re.findall(rb'(?:src|href)="(/[^"]+)"', client.get("/")[1]):
+            client.get(path.decode())
         events = client.events()
         assert next(events)[0] == "state"
         found["page_s"] = time.perf_counter() - began_s
@@ -236,15 +253,6 @@ def measure(node: FakeNode, looks: int) -> "dict[str, float]":
     return found
 
 
-def _modules() -> "list[Path]":
-    pages = HERE.parent / "src/holdfast/dashboard/pages"
-    return [
-        path
-        for path in sorted(pages.rglob("*"))
-        if path.suffix in (".js", ".css") and "flame" not in path.parts
-    ]
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=1000)
@@ -252,6 +260,7 @@ def main() -> int:
     parser.add_argument("--looks", type=int, default=10)
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--serve", action="store_true")
+    parser.add_argument("--plain", action="store_true")
     args = parser.parse_args()
     names = [f"w{at:04d}" for at in range(args.workers)]
     # One living process stands for all workers: what is asked of it is asked of /proc as often as of a thousand.
@@ -268,12 +277,18 @@ def main() -> int:
             sampler = Sampler(node, names, dict.fromkeys(names, sleeper.pid))
             sampler.start()
             if args.serve:
-                process, port, token, _ = start(node)
-                print(f"http://127.0.0.1:{port}/#token={token}", flush=True)
-                try:
-                    process.wait()
-                except KeyboardInterrupt:
-                    process.kill()
+                with tempfile.TemporaryDirectory() as scratch:
+                    sources = [SOURCE, plain_copy(scratch)] if args.plain else [SOURCE]
+                    started = []
+                    for source in sources:
+                        process, port, token, _ = start(node, source)
+                        started.append(process)
+                        print(f"http://127.0.0.1:{port}/#token={token}", flush=True)
+                    try:
+                        started[0].wait()
+                    except KeyboardInterrupt:
+                        for process in started:
+                            process.kill()
                 return 0
             found = measure(node, args.looks)
     finally:

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """How long does a browser take with the dashboard's pages, with 1,000 workers?
 
-    python bench/dashboard_pages.py [--workers 1000] [--loads 7] [--updates 40] [--json FILE]
+    python bench/dashboard_pages.py [--workers 1000] [--loads 7] [--updates 40] [--plain] [--json FILE]
 
 Chromium (on the PATH) by Playwright, on the synthetic node of dashboard.py. Page ready: from the beginning of the navigation until the screen is drawn with the
-node's state ("holdfast ready", wall clock; the first load has an empty cache). Update: script time of laying a delta over the state and drawing it ("holdfast
-update"), where every worker has changed memory, processor time and its line, with the table on the screen. Layout and painting are the browser's.
+node's state ("holdfast ready", wall clock; first: with an empty cache, the median of the loads). Update: script time of laying a delta over the state and drawing
+it ("holdfast update"), where every worker has changed memory, processor time and its line, with the table on the screen. Layout and painting are the browser's.
+`--plain` asks for the plain modules beside the page that was put together (script/frontend), load by load in turns: two dashboards of one node.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
@@ -19,6 +22,14 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / "src")]
+
+from holdfast.dashboard.page import PageFiles  # noqa: E402
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 ROWS = (
     ("first_ready_ms", "Workers ready, a browser that has never been here", 500.0),
     ("workers_ready_ms", "Workers ready, median", 500.0),
@@ -27,18 +38,31 @@ ROWS = (
     ("update_worst_ms", "update of all rows, worst", 20.0),
 )
 READY = "() => performance.getEntriesByName('holdfast ready')[0]?.startTime"
-#: In the page: the modules are those that it runs, so the delta goes the way of every other.
+#: Before the page: its connection is kept, so that a delta of ours comes to it the way of every other.
+KEEP = """
+const Known = window.EventSource;
+window.EventSource = class extends Known {
+  constructor(...how) {
+    super(...how);
+    window.benchSource = this;
+    this.addEventListener("state", (event) => { window.benchState = event.data; });
+  }
+};
+"""
 UPDATE = """async (updates) => {
-  const store = await import("/js/store.js");
+  const known = JSON.parse(window.benchState).workers;
   const found = [];
   const frame = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
   for (let at = 1; at <= updates; at += 1) {
     const workers = {};
-    for (const [name, worker] of Object.entries(store.get().workers)) {
+    for (const [name, worker] of Object.entries(known)) {
       const share = (at % 10) / 10 + 0.01;
-      workers[name] = { rss_bytes: (worker.rss_bytes ?? 0) + 4096, cpu_share: share, cpu_line: [...(worker.cpu_line ?? []), share].slice(-30) };
+      worker.rss_bytes = (worker.rss_bytes ?? 0) + 4096;
+      worker.cpu_line = [...(worker.cpu_line ?? []), share].slice(-30);
+      workers[name] = { rss_bytes: worker.rss_bytes, cpu_share: share, cpu_line: worker.cpu_line };
     }
-    store.apply({ seq: 1e9 + at, at_unix_s: Date.now() / 1000, workers });
+    const data = JSON.stringify({ seq: 1e9 + at, at_unix_s: Date.now() / 1000, workers });
+    window.benchSource.dispatchEvent(new MessageEvent("delta", { data }));
     await frame();
     found.push(performance.getEntriesByName("holdfast update")[0].duration);
   }
@@ -46,39 +70,66 @@ UPDATE = """async (updates) => {
 }"""
 
 
-def measure(link: str, loads: int, updates: int) -> dict[str, float]:
-    """Return the figures by their keys, in milliseconds."""
+class Visitor:
+    """A browser at one dashboard."""
+
+    def __init__(self, browser: Browser, link: str) -> None:
+        self.base = link.partition("/#")[0]
+        self.page = browser.new_context(viewport={"width": 1280, "height": 850}).new_page()
+        self.page.add_init_script(KEEP)
+        self.page.goto(link)
+        self.page.wait_for_selector(".verdict")
+        self.cache = self.page.context.new_cdp_session(self.page)
+        self.page.goto("about:blank")
+        self.first: list[float] = []
+        self.workers: list[float] = []
+        self.now: list[float] = []
+
+    def ready_ms(self, path: str) -> float:
+        self.page.goto(self.base + path)
+        return float(self.page.wait_for_function(READY).json_value())
+
+    def turn(self) -> None:
+        """Load each page once."""
+        self.cache.send("Network.clearBrowserCache")
+        self.first.append(self.ready_ms("/workers"))
+        self.workers.append(self.ready_ms("/workers"))
+        self.now.append(self.ready_ms("/"))
+        self.page.goto(
+            "about:blank"
+        )  # nobody is looking: the other dashboard has the machine for itself
+
+    def figures(self, updates: int) -> dict[str, float]:
+        """Return the figures by their keys, in milliseconds."""
+        self.ready_ms("/workers")
+        took = self.page.evaluate(UPDATE, updates)
+        self.page.goto("about:blank")
+        return {
+            "first_ready_ms": statistics.median(self.first),
+            "workers_ready_ms": statistics.median(self.workers),
+            "now_ready_ms": statistics.median(self.now),
+            "update_ms": statistics.median(took),
+            "update_worst_ms": max(took),
+        }
+
+
+def measure(links: list[str], loads: int, updates: int) -> list[dict[str, float]]:
+    """Return the figures of the dashboards that these links open."""
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         raise SystemExit("there is no chromium on the PATH (apt install chromium)")
-    base = link.partition("/#")[0]
     with sync_playwright() as playwright:
         arguments = ["--headless", "--no-sandbox", "--disable-gpu"]
         browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        page = browser.new_page(viewport={"width": 1280, "height": 850})
-
-        def ready_ms(path: str) -> float:
-            page.goto(base + path)
-            return float(page.wait_for_function(READY).json_value())
-
-        page.goto(link)
-        page.wait_for_selector(".verdict")
-        page.context.new_cdp_session(page).send("Network.clearBrowserCache")
-        first = ready_ms("/workers")
-        workers = [ready_ms("/workers") for _ in range(loads)]
-        now = [ready_ms("/") for _ in range(loads)]
-        ready_ms("/workers")
-        took = page.evaluate(UPDATE, updates)
+        visitors = [Visitor(browser, link) for link in links]
+        for _ in range(loads):
+            for visitor in visitors:
+                visitor.turn()
+        found = [visitor.figures(updates) for visitor in visitors]
         browser.close()
-    return {
-        "first_ready_ms": first,
-        "workers_ready_ms": statistics.median(workers),
-        "now_ready_ms": statistics.median(now),
-        "update_ms": statistics.median(took),
-        "update_worst_ms": max(took),
-    }
+    return found
 
 
 def main() -> int:
@@ -87,18 +138,24 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--loads", type=int, default=7)
     parser.add_argument("--updates", type=int, default=40)
+    parser.add_argument("--plain", action="store_true")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the node is ended in any case
+    if not PageFiles().is_built():
+        print("note: the page was not put together of these files (script/frontend): its plain modules are measured")  # fmt: skip
     command = [sys.executable, str(HERE / "dashboard.py"), "--serve", "--workers", str(args.workers), "--incidents", "1000"]  # fmt: skip
+    if args.plain:
+        command.append("--plain")
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as node:
         assert node.stdout is not None
         try:
-            link = node.stdout.readline().strip()
-            if not link:
+            links = [node.stdout.readline().strip() for _ in range(1 + args.plain)]
+            if not all(links):
                 raise SystemExit("the node of bench/dashboard.py did not come up")
-            found = measure(link, args.loads, args.updates)
+            found = measure(links, args.loads, args.updates)
         finally:
             os.kill(node.pid, signal.SIGINT)
             try:
@@ -106,9 +163,10 @@ def main() -> int:
             except subprocess.TimeoutExpired:  # started where SIGINT is ignored
                 os.killpg(node.pid, signal.SIGKILL)
     for key, what, goal in ROWS:
-        print(f"{'ok ' if found[key] <= goal else 'NOT'}  {what:<52} {found[key]:>8.1f} ms   (goal {goal:g} ms)")  # fmt: skip
+        beside = f"   plain modules: {found[1][key]:.1f} ms" if args.plain else ""
+        print(f"{'ok ' if found[0][key] <= goal else 'NOT'}  {what:<52} {found[0][key]:>8.1f} ms   (goal {goal:g} ms){beside}")  # fmt: skip
     if args.json:
-        Path(args.json).write_text(json.dumps(found, indent=2) + "\n")
+        Path(args.json).write_text(json.dumps(found[0], indent=2) + "\n")
     return 0
 
 

@@ -161,7 +161,7 @@ def files_of(data: bytes, package: Package, rewrite: dict[str, dict[str, str]]) 
     return found
 
 
-def put(files: dict[str, bytes], directory: Path, mark: str) -> None:
+def put(files: dict[str, bytes], directory: Path, mark: str, mark_name: str = MARK) -> None:
     """Put the files into the directory, all at once."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     for leftover in directory.parent.glob(f".{directory.name}.new-*"):
@@ -171,7 +171,7 @@ def put(files: dict[str, bytes], directory: Path, mark: str) -> None:
     for name, content in files.items():
         (new / name).parent.mkdir(parents=True, exist_ok=True)
         (new / name).write_bytes(content)
-    (new / MARK).write_text(mark)
+    (new / mark_name).write_text(mark)
     new.chmod(0o755)
     if directory.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{directory.name}.new-", dir=directory.parent))

@@ -1,7 +1,7 @@
 # ruff: noqa: INP001
 """What does the dashboard look like? Makes docs/images/dashboard-*.png from a real node in a real browser.
 
-Runs a node with a container, a guest that breaks its own memory and one that just sleeps, waits for the incident and its verdict, and takes pictures of the
+Runs a node with a container, a guest that fails since a package of it changed and one that just sleeps, waits for the incident and its verdict, and takes pictures of the
 screens Now and Incident, on a desk in daylight and on a phone at night. Needs Playwright and a Chromium (extra ``dev``).
 
     python docs/images/dashboard.py
@@ -17,8 +17,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from playwright.sync_api import sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -32,10 +36,18 @@ app = Component()
 async def serve():
     app.work()
 """
+#: Two versions of a package, and what uses it.
+PACKAGE = {
+    "2.1.0": "def shrink(picture):\n    return picture['wide'] // 4\n",
+    "2.2.0": "def shrink(picture):\n    return picture['width'] // 4\n",
+}
 THUMBNAILS = """
-import ctypes, time
-time.sleep(6)
-ctypes.string_at(0)
+import time
+time.sleep(4)  # it is mended meanwhile, in the life after the failure
+import picturekit
+while True:
+    picturekit.shrink({"wide": 1200})
+    time.sleep(0.5)
 """
 CONFIG = f"""
 [node]
@@ -54,39 +66,64 @@ use = "shop:app"
 use = "shop:app"
 
 [worker.thumbnails]
-command = ["{sys.executable}", "-X", "faulthandler", "thumbnails.py"]
+command = ["{sys.executable}", "thumbnails.py"]
+env = {{ PYTHONPATH = "@lib@" }}
 [worker.cache]
 command = ["sleep", "1000"]
 """
+#: The watchdog puts on record how a worker is that was ready for so long; what changes afterwards is told.
+GOOD_S = 60.0
 
 
 def main() -> None:
     """Run the node, hurt it, take the pictures."""
     directory = Path(tempfile.mkdtemp())
     env = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{directory}"}
-    for name, text in (("shop.py", SHOP), ("thumbnails.py", THUMBNAILS), ("holdfast.toml", CONFIG)):
+    for name, text in (
+        ("shop.py", SHOP),
+        ("thumbnails.py", THUMBNAILS),
+        ("holdfast.toml", CONFIG.replace("@lib@", f"{directory}/lib")),
+    ):
         (directory / name).write_text(text)
 
     def run(*words: str) -> str:
         done = subprocess.run([*HOLDFAST, *words], cwd=directory, env=env, capture_output=True, text=True, check=True)  # fmt: skip
         return done.stdout
 
+    install(directory, "2.1.0")
     run("up", "--detach")
     try:
-        until = time.monotonic() + 60
-        while not (found := json.loads(run("incidents", "--json"))["incidents"]):
-            if time.monotonic() > until:
-                raise SystemExit("no incident within a minute")
-            time.sleep(0.2)
-        incident = found[-1]["id"]
-        # From the next life on it is well: a cure to be seen.
-        (directory / "thumbnails.py").write_text("import time; time.sleep(1000)\n")
+        good = directory / "state" / "good" / "thumbnails.json"
+        wait_for(good.exists, "what is well to be on record", GOOD_S + 60)
+        install(directory, "2.2.0")
         run("restart", "thumbnails")
-        time.sleep(5)
+        found = wait_for(lambda: json.loads(run("incidents", "--json"))["incidents"], "an incident", 60)  # fmt: skip
+        incident = found[-1]["id"]
+        install(directory, "2.1.0")  # from the next life on it is well: a cure to be seen
+        wait_for(lambda: "cured" in run("incident", incident), "the verdict", 60)
         take(run("dashboard").strip().splitlines()[0], incident)
     finally:
         run("down")
         shutil.rmtree(directory)
+
+
+def install(directory: Path, version: str) -> None:
+    """Put one version of the package there, instead of the other."""
+    library = directory / "lib"
+    shutil.rmtree(library, ignore_errors=True)
+    (library / "picturekit").mkdir(parents=True)
+    (library / "picturekit" / "__init__.py").write_text(PACKAGE[version])
+    (library / f"picturekit-{version}.dist-info").mkdir()
+
+
+def wait_for(condition: Callable[[], Any], what: str, within_s: float) -> Any:
+    """Return the first true value."""
+    until = time.monotonic() + within_s
+    while not (found := condition()):
+        if time.monotonic() > until:
+            raise SystemExit(f"waited {within_s:g} s in vain for {what}")
+        time.sleep(0.2)
+    return found
 
 
 def take(link: str, incident: str) -> None:
@@ -101,7 +138,7 @@ def take(link: str, incident: str) -> None:
         page.screenshot(path=HERE / "dashboard-now.png")
         page.goto(f"http://127.0.0.1:{PORT}/incidents/{incident}")
         page.locator(".answers").wait_for()
-        page.wait_for_timeout(700)  # charts draw in the next frames
+        page.locator(".chart canvas").first.wait_for()
         page.screenshot(path=HERE / "dashboard-incident.png")
         state = desk.storage_state()
         phone = browser.new_context(

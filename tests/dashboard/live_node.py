@@ -1,8 +1,7 @@
-"""A small real node with a dashboard: a container, a router, jobs, a program that can be made to crash, and one that just sleeps."""
+"""A small real node with a dashboard: containers, a router, jobs, programs that can be made to crash, one that just sleeps, and somebody who is told."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -13,8 +12,12 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from holdfast.cli import commands
-from holdfast.dashboard.access import keeping, passwords
+from holdfast.alerts.store import Store
+from holdfast.cli import commands, snapshot
+from holdfast.cli.alerts import open_alerts, public
+from holdfast.cli.place import Place
+from holdfast.dashboard.access import audit, keeping, passwords
+from holdfast.records import incidents as records
 from node import SLOWNESS, wait_for
 
 SOURCE = str(Path(commands.__file__).parents[2])
@@ -37,6 +40,24 @@ async def tick():
 @job(name="fails", retries=0)
 def fails(page):
     raise ValueError("no such page: " + page)
+"""
+TRIO = """
+import os
+from holdfast.sdk import Component
+
+left, middle, right = Component("left"), Component("middle"), Component("right")
+
+@middle.every(0.05)
+async def look():
+    if os.path.exists("crash-middle"):
+        os.unlink("crash-middle")
+        raise ValueError("in the middle")
+"""
+MOODY = """
+import os, sys, time
+while not os.path.exists("moody"):
+    time.sleep(0.02)
+sys.exit(3)
 """
 FRAGILE = """
 import ctypes, os, sys, time
@@ -82,6 +103,26 @@ directory = "."
 
 [worker.sleeper]
 command = ["/bin/sleep", "100000"]
+
+[worker.trio]
+components = ["left", "middle", "right"]
+directory = "."
+
+[component.left]
+use = "trio:left"
+[component.middle]
+use = "trio:middle"
+[component.right]
+use = "trio:right"
+
+[worker.moody]
+command = ["{python}", "moody.py"]
+directory = "."
+restart = {{ limit = 1, after_limit = "down", delay = "50ms" }}
+
+[alerts.channel.oncall]
+type = "command"
+command = ["sh", "-c", "cat >> pages.jsonl"]
 """
 
 
@@ -97,6 +138,8 @@ class Clinic:
         self.env = {**os.environ, "PYTHONPATH": f"{SOURCE}:{tmp}"}
         (tmp / "demo.py").write_text(CODE)
         (tmp / "fragile.py").write_text(FRAGILE)
+        (tmp / "trio.py").write_text(TRIO)
+        (tmp / "moody.py").write_text(MOODY)
         hashed = passwords.make(PASSWORD)
         (tmp / "holdfast.toml").write_text(
             CONFIG.format(port=self.port, hash=hashed, python=sys.executable)
@@ -119,16 +162,38 @@ class Clinic:
         except OSError:
             return False
 
+    def place(self) -> Place:
+        return Place(self.state_dir, str(self.tmp / "holdfast.toml"))
+
     def worker(self, name: str) -> dict[str, Any]:
-        found = json.loads(self.holdfast("status", "--json"))["workers"]
-        return next(one for one in found if one["name"] == name)
+        return self.workers()[name]
 
     def crash(self) -> None:
         """Have the fragile worker break its own memory."""
         (self.tmp / "crash").touch()
 
+    # What the commands read, read here: each of them would be a process more.
+
+    def workers(self) -> dict[str, dict[str, Any]]:
+        found = snapshot.take(self.place(), components=False)["workers"]
+        return {one["name"]: one for one in found}
+
+    def alert_of(self, cause: str) -> dict[str, Any]:
+        """Return the open alert about a worker; empty when there is none."""
+        store = Store(self.state_dir)
+        try:
+            found = [public(one) for one in open_alerts(store)] if os.path.exists(store.path) else []  # fmt: skip
+        finally:
+            store.close()
+        return next((one for one in found if one["cause"] == cause), {})
+
+    def audit(self) -> list[str]:
+        """Return who did what and what came of it, oldest first."""
+        entries = audit.read(self.state_dir)
+        return [f"{one['what']} {one['target']}: {one['result']}" for one in entries]
+
     def incidents(self, worker: str) -> list[dict[str, Any]]:
-        found = json.loads(self.holdfast("incidents", "--json"))["incidents"]
+        found = records.list_incidents(self.state_dir)
         return [one for one in found if one["worker"] == worker]
 
     def link(self, role: Any = "operator") -> str:

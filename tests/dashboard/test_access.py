@@ -432,7 +432,7 @@ def test_a_line_torn_by_a_full_disk_spoils_no_other(tmp_path: Path) -> None:
 
 
 def test_the_audit_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "LARGEST_BYTES", 1000)
+    monkeypatch.setattr("holdfast.records.audit.LARGEST_BYTES", 1000)
     book = audit.Audit(str(tmp_path))
     for number in range(40):
         book.note(None, "restart", f"worker {number}")

@@ -37,6 +37,23 @@ def body(found: Any) -> bytes:
     return found.body if isinstance(found.body, bytes) else b"".join(found.body)
 
 
+# -- again and again -------------------------------------------------------------------------------
+
+
+def test_what_changed_before_the_first_of_many_is_told_with_each_of_them(node: FakeNode) -> None:
+    """A later failure is compared with a start that failed as well: nothing has changed since, and that is no answer."""
+    first = break_something(node, "2026-11-01/1", at_s=1000.25, changed=["package mailkit 2.1.0 -> 2.2.0"])  # fmt: skip
+    again = {"says": "crashed", "seen_before": {"count": 1, "first_unix_s": 1000.25, "last": first}}
+    later = break_something(node, "2026-11-01/2", at_s=1060.0, cause=again)
+    orphan = break_something(node, "2026-11-01/3", at_s=1061.0, cause=again | {"seen_before": {"count": 9, "first_unix_s": 1.0}})  # fmt: skip
+
+    assert asked(node, incidents.incident, id=later)["began"] == {
+        "id": first, "opened_unix_s": 1000.25, "changed": ["package mailkit 2.1.0 -> 2.2.0"],
+    }  # fmt: skip
+    assert asked(node, incidents.incident, id=first)["began"] is None
+    assert asked(node, incidents.incident, id=orphan)["began"] is None  # the first is pruned
+
+
 # -- the feed --------------------------------------------------------------------------------------
 
 

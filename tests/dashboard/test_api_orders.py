@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 pytest.importorskip("starlette", reason="needs holdfast[dashboard]")
 
 from cli.fake_node import FakeNode, planned
-from dashboard.seen import asked
+from dashboard.seen import ANN, asked
 from holdfast.alerts.store import DIRECTORY, Store
 from holdfast.dashboard.access import audit
 from holdfast.dashboard.api import alerts, machine, orders
@@ -92,6 +93,50 @@ def test_nonsense_is_refused_before_anything_is_started(
 
     assert caught.value.status == status
     assert audit.read(node.state_dir) == []
+
+
+def left_by(node: FakeNode, pid: int, *whats: tuple[str, str]) -> "list[str]":
+    """Write entries down as a process that did not live to finish them."""
+    book = audit.Audit(node.state_dir)
+    entries = [book.note(ANN, what, target) for what, target in whats]
+    path = Path(book.path)
+    path.write_text(path.read_text().replace(f'"pid":{os.getpid()}', f'"pid":{pid}'))
+    return entries
+
+
+def test_what_a_killed_life_left_open_is_finished_by_the_next(node: FakeNode) -> None:
+    """Its own restart kills who carries it out; that the next life begins is how it ended. Of all else nobody knows, and that is what it says."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    own, other = left_by(node, gone.pid, ("restart", "dashboard"), ("restart", "web"))
+    book = audit.Audit(node.state_dir)
+    mine = book.note(ANN, "stop", "mail")
+
+    book.close_left("dashboard")
+    book.close_left("dashboard")  # killed right here, it is done again
+
+    results = {one["entry"]: one["result"] for one in audit.read(node.state_dir)}
+    assert results == {own: audit.OWN_END, other: audit.UNSEEN_END, mine: None}
+    assert len(Path(book.path).read_text().splitlines()) == 5
+
+
+def test_a_page_that_waits_for_an_order_of_the_life_before_is_told_how_it_ended(node: FakeNode) -> None:  # fmt: skip
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    own, entered = left_by(node, gone.pid, ("restart", "dashboard"), ("enter", ""))
+    found = asked(node, orders.look, id=own)
+    assert (found["state"], found["worker"]) == (orders.UNDER_WAY, "dashboard")
+
+    audit.Audit(node.state_dir).close_left("dashboard")
+
+    found = asked(node, orders.look, id=own)
+    assert (found["state"], found["says"]) == (
+        orders.DONE,
+        "the dashboard was ended, and runs again",
+    )
+    for nothing in (entered, "nothing"):
+        with pytest.raises(Refused, match="no such order"):
+            asked(node, orders.look, id=nothing)
 
 
 def test_the_same_order_twice_is_one_and_there_is_a_bound() -> None:

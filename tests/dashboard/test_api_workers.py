@@ -151,6 +151,46 @@ def test_between_two_lives_there_is_a_gap_and_no_line() -> None:
     assert found["cpu"] == [None, None, None, 0.0]
 
 
+def test_the_chart_of_a_worker_that_does_not_move_is_a_line_and_no_dot() -> None:
+    """The watchdog keeps two samples of ten quiet minutes: their figures held all the while."""
+    rows = [taken(1, rss_bytes=8, cpu_ns=3), taken(601, rss_bytes=8, cpu_ns=3)]
+
+    found = charts.columns(rows)
+
+    assert found["at_unix_s"] == [1.0, 2.0, 601.0]
+    assert found["rss_bytes"] == [8, 8, 8]
+    assert found["cpu"] == [None, 0.0, 0.0]
+
+
+def test_a_rest_that_began_before_the_chart_is_all_of_it() -> None:
+    rows = [taken(1, rss_bytes=8), taken(601, rss_bytes=8), taken(602, rss_bytes=9, cpu_ns=10**8)]
+
+    found = charts.columns(rows, 500.0)
+
+    assert found["at_unix_s"] == [500.0, 601.0, 602.0]
+    assert found["rss_bytes"] == [8, 8, 9]
+    assert found["cpu"] == [0.0, 0.0, 0.1]
+
+
+def test_what_nobody_has_seen_is_no_rest() -> None:
+    """The watchdog was away for a minute, and the worker went on meanwhile."""
+    times = [*range(1, 9), 80, 81]
+    rows = [taken(at, rss_bytes=8, cpu_ns=10**9 * (at >= 80)) for at in times]
+
+    found = charts.columns(rows)
+
+    assert found["rss_bytes"] == [*[8] * 8, None, 8, 8]
+
+
+def test_memory_does_not_fall_to_nothing_where_a_worker_dies() -> None:
+    """A zombie has no pages; a chart that ends at zero tells of a fall that nobody had."""
+    found = charts.columns(
+        [taken(1, rss_bytes=8), taken(2, rss_bytes=0), taken(3, pid=8, rss_bytes=8)]
+    )
+
+    assert 0 not in found["rss_bytes"]
+
+
 def test_what_only_a_container_tells_is_unknown_of_a_guest() -> None:
     found = charts.columns([taken(1), taken(2, fds=-1)])
 

@@ -269,6 +269,93 @@ def test_with_the_keyboard_alone_a_worker_is_found_and_restarted(
     assert "restart" in clinic.holdfast("dashboard", "audit")
 
 
+def test_stacks_and_a_profile_are_taken_by_button(visit: Visit, clinic: Clinic) -> None:
+    """The button says what is under way, whoever ordered it; two people must not profile the same worker at once."""
+    person, other = visit().enter(), visit().enter("reader")
+    orders = person.page.get_by_role("group", name="Orders")
+    person.go("/workers/web")
+    orders.get_by_role("button", name="Profile 5 s").click()
+    under_way = orders.get_by_role("button", name="Profiling …")
+    under_way.wait_for()
+    assert under_way.is_disabled()
+
+    orders.get_by_role("button", name="Stacks").click()
+    dialog = person.page.get_by_role("dialog")
+    dialog.wait_for()
+    assert "web" in dialog.inner_text()
+    assert "Thread" in dialog.inner_text() or "thread" in dialog.inner_text()
+    dialog.get_by_role("button", name="Close").click()
+
+    dialog.get_by_text("own").first.wait_for()  # what the profile says, by function
+    assert "/flame/#profileURL=" in (dialog.get_by_role("link").get_attribute("href") or "")
+    orders.get_by_role("button", name="Profile 5 s").wait_for()
+    assert other.page.get_by_role("group", name="Orders").count() == 0
+    done = [one for one in clinic.audit() if one.startswith(("profile web: done", "stacks web: done"))]  # fmt: skip
+    assert len(done) == 2
+
+
+def test_a_component_is_isolated_and_joined_by_button(visit: Visit, clinic: Clinic) -> None:
+    """Three components in one process, and one of them crashes: from then on alone."""
+    person = visit().enter()
+    person.go("/workers/trio?tab=plan")
+    person.page.get_by_role("button", name="Isolate middle").click()
+    question = person.page.get_by_role("dialog")
+    question.get_by_role("heading", name="Run trio / middle in a process of its own?").wait_for()
+    question.get_by_role("button", name="Isolate").click()
+    wait_for(lambda: clinic.workers().get("trio+middle", {}).get("ready"), "the component alone")
+    wait_for(lambda: clinic.workers()["trio"]["ready"], "the others")
+    wait_for(lambda: any(one.startswith("isolate trio/middle: done") for one in clinic.audit()), "the record")  # fmt: skip
+    others = clinic.worker("trio")["pid"]
+
+    (clinic.tmp / "crash-middle").touch()
+    wait_for(lambda: clinic.incidents("trio+middle"), "the incident of the one")
+    assert clinic.worker("trio")["pid"] == others
+    assert not clinic.incidents("trio")
+
+    person.go("/workers/trio%2Bmiddle")
+    person.page.get_by_role("button", name="Join again").click()
+    person.page.get_by_role("dialog").get_by_role("button", name="Join again").click()
+    person.sees("it was a part of trio")
+    wait_for(lambda: clinic.worker("trio")["ready"], "all three of them")
+    assert "trio+middle" not in clinic.workers()
+
+
+def test_the_dashboard_restarts_itself_by_button_and_the_record_is_whole(visit: Visit, clinic: Clinic) -> None:  # fmt: skip
+    """Who carries the order out is killed by it; the next life says how it ended, to the record and to the page."""
+    person = visit().enter()
+    person.go("/workers/dashboard")
+    before = clinic.worker("dashboard")["pid"]
+    person.page.get_by_role("button", name="Restart").first.click()
+    person.page.get_by_role("dialog").get_by_role("button", name="Restart").click()
+    wait_for(lambda: clinic.worker("dashboard")["pid"] not in (None, before), "the next life")
+    wait_for(lambda: any(one.startswith("restart dashboard: done") for one in clinic.audit()), "the end of the entry")  # fmt: skip
+    person.page.locator(".toast.good").wait_for()
+    assert "dashboard" in person.page.locator(".toast.good").inner_text()
+
+
+def test_an_alert_is_acknowledged_and_snoozed_by_button(visit: Visit, clinic: Clinic) -> None:
+    """The same words on Now and on the incident; the one who sends alerts does it, and the record has who wanted it."""
+    (clinic.tmp / "moody").touch()
+    wait_for(lambda: clinic.alert_of("moody").get("incidents"), "the alert", 30)
+    person = visit().enter()
+    person.sees("moody[\\s\\S]*critical alert, firing")
+    row = person.page.locator(".thing", has_text="moody").first
+    row.get_by_role("button", name="Acknowledge", exact=True).click()
+    row.get_by_role("button", name="Acknowledged").wait_for()
+    assert row.get_by_role("button", name="Acknowledged").is_disabled()
+    alert = clinic.alert_of("moody")
+    assert alert["state"] == "acknowledged"
+
+    person.go(f"/incidents/{alert['incidents'][-1]}")
+    person.page.get_by_role("button", name="Acknowledged").wait_for()
+    person.page.get_by_role("button", name="Snooze 1 h").click()
+    person.page.get_by_role("button", name="Snoozed").wait_for()
+    assert clinic.alert_of("moody")["state"] == "snoozed"
+    assert {f"ack {alert['id']}: acknowledged", f"snooze {alert['id']}: snoozed"} <= set(clinic.audit())  # fmt: skip
+    (clinic.tmp / "moody").unlink()
+    clinic.holdfast("start", "moody")
+
+
 def test_a_question_mark_shows_the_keys(visit: Visit) -> None:
     person = visit().enter()
     person.page.keyboard.press("?")

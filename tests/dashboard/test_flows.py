@@ -79,6 +79,26 @@ def test_pages_that_look_at_the_same_time_do_not_spoil_each_others_rates() -> No
     assert flow.rates["calls_per_s"] == pytest.approx(10.49, abs=0.01)
 
 
+def test_a_rate_is_over_some_seconds_and_does_not_jump_with_each_event() -> None:
+    """One event every three seconds, looked at every two: over one look each it would be 0, 0.5, 0.5, 0, 0.5 …"""
+    flows = Flows()
+    rates = []
+    for at in range(0, 40, 2):
+        told = look(10.0 + at, events=at // 3)
+        rates.append(flows.look("router", told)["realm1"].rates["events_per_s"])
+
+    settled = [rate for rate in rates[6:] if rate is not None]
+    assert len(settled) == len(rates) - 6
+    assert round(max(settled) - min(settled), 2) <= 0.1
+
+
+def test_after_a_pause_the_rate_is_of_now_again() -> None:
+    """A page that nobody saw for half a minute asks again: what went on before is out of the window with the second look."""
+    flow = flow_of(look(10.0, calls=0), look(40.0, calls=300), look(42.0, calls=300))
+
+    assert flow.rates["calls_per_s"] == 0.0
+
+
 def test_what_was_not_told_whole_has_no_rate_rather_than_none() -> None:
     """A realm of 100,000 topics tells the busiest."""
     flow = flow_of(look(10.0, is_whole=False), look(12.0, is_whole=False))

@@ -25,11 +25,12 @@ pytest.importorskip("uvicorn", reason="needs holdfast[dashboard]")
 import holdfast
 from cli.fake_node import FakeNode, planned
 from dashboard.seen import ANN, break_something, leave_log, place
-from holdfast.dashboard import __main__, live, serving, waiting, web
+from holdfast.dashboard import __main__, live, serving, waiting
 from holdfast.dashboard.access import keeping
 from holdfast.dashboard.access.audit import Audit
 from holdfast.dashboard.access.passwords import Passwords
 from holdfast.dashboard.access.rules import Rules
+from holdfast.dashboard.page import PAGES
 from holdfast.dashboard.settings import Settings
 from node import SLOWNESS, wait_for
 
@@ -228,23 +229,6 @@ def test_a_file_that_is_not_there_is_not_the_page(browser: Browser, path: str) -
     assert browser.ask("GET", path)[0] == 404
 
 
-@pytest.mark.parametrize(
-    "path", ["../web.py", "js/../../web.py", "/etc/passwd", ".", "", "vendor", "js/%2e%2e"]
-)
-def test_no_path_leads_out_of_the_pages(path: str) -> None:
-    """The door refuses such paths already; this is the second lock."""
-    assert web._found(path) is None
-
-
-def test_a_link_among_the_pages_leads_nowhere_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    os.symlink("/etc/passwd", tmp_path / "app.css")
-    monkeypatch.setattr(web, "PAGES", str(tmp_path))
-
-    assert web._found("app.css") is None
-
-
 def test_what_does_not_exist_is_json_with_a_sentence(browser: Browser) -> None:
     for path, says in (
         ("/api/nothing", "nothing at"),
@@ -327,7 +311,7 @@ def test_the_nodes_trouble_and_our_own_mistakes_are_sentences(
     def mistaken(*_: object) -> None:
         raise KeyError("oops")
 
-    monkeypatch.setattr("holdfast.dashboard.access.audit.files.append", full)
+    monkeypatch.setattr("holdfast.records.audit.files.append", full)
     status, _, body = browser.ask("POST", "/api/orders", {"do": "restart", "worker": "web"})
     assert (status, json.loads(body)["error"]) == (
         503,
@@ -340,7 +324,7 @@ def test_the_nodes_trouble_and_our_own_mistakes_are_sentences(
 
 
 def test_the_flame_graph_may_do_what_it_needs_and_nothing_outside(browser: Browser) -> None:
-    if not os.path.exists(f"{web.PAGES}/vendor/flame/index.html"):
+    if not os.path.exists(f"{PAGES}/vendor/flame/index.html"):
         pytest.skip("script/frontend has not fetched speedscope here")
     _, heads, _ = browser.ask("GET", "/flame/")
 

@@ -13,7 +13,7 @@ from cli.fake_node import FakeNode, planned
 from dashboard.seen import break_something, place
 from holdfast.dashboard import figures, now, state
 from holdfast.dashboard.state import View, compact, delta
-from holdfast.wire import sample
+from holdfast.wire import layout, sample
 
 
 @pytest.fixture
@@ -273,6 +273,40 @@ def test_figures_are_rounded_to_what_a_person_reads() -> None:
     }  # fmt: skip
 
 
+def alerting(worker: str, severity: str, says: str = "", since: float = 100.0) -> dict[str, Any]:
+    signs = [{"worker": worker, "says": says}] if says else []
+    return {"cause": worker, "severity": severity, "state": "firing", "since_unix_s": since, "signs": signs, "incidents": []}  # fmt: skip
+
+
+def test_between_two_deaths_nothing_is_well() -> None:
+    """Who dies every few seconds runs at most instants: a screenshot of such an instant said that everything serves."""
+    state = seen({"mail": row(n=7)}, alerts=[alerting("mail", "critical", "ended with status 1 after 4 s")])  # fmt: skip
+
+    found = now.now(state, 200.0)
+
+    assert found["level"] == "trouble"
+    assert found["broken"][0] | {"because": ""} == {
+        "worker": "mail", "says": "ended with status 1 after 4 s", "since_unix_s": 100.0, "incident": None, "because": "",
+    }  # fmt: skip
+    assert now.now(seen({"mail": row()}, alerts=[alerting("mail", "warning", "slow")]), 200.0)["level"] == "care"  # fmt: skip
+
+
+def test_since_when_is_since_the_first_of_it_and_why_is_what_was_seen_last() -> None:
+    """Flags are raised anew with each death; nobody had service all the time."""
+    incident = {"id": "2026-11-22-mail-9", "worker": "mail", "title": "mail crashed: KeyError", "opened_unix_s": 190.0, "says": "", "verdict": "open"}  # fmt: skip
+    state = seen(
+        {"mail": row(flags=[flag("mail", "crash_loop", "gave_up") | {"since_unix_s": 195.0}])},
+        incidents=[incident],
+        alerts=[alerting("mail", "critical", "it dies again and again")],
+    )
+
+    (broken,) = now.now(state, 200.0)["broken"]
+
+    assert (broken["since_unix_s"], broken["because"], broken["incident"]) == (100.0, "mail crashed: KeyError", "2026-11-22-mail-9")  # fmt: skip
+    old = now.now(state | {"incidents": [incident | {"opened_unix_s": -9000.0}]}, 200.0)
+    assert old["broken"][0]["because"] == ""
+
+
 # -- figures ---------------------------------------------------------------------------------------
 
 
@@ -313,9 +347,44 @@ def test_a_ring_is_read_from_where_the_last_look_ended(node: FakeNode) -> None:
     node.write_samples("web", 52, 0.5, first=590)
     fresh = ring.read()
 
-    assert [one[0] for one in first] == list(range(609, 640))
+    assert [one[0] for one in first] == list(range(590, 640))
     assert [one[0] for one in fresh] == [640, 641]
     assert ring.read() == []
+
+
+def test_the_line_of_a_worker_is_by_time_and_a_rest_is_part_of_it() -> None:
+    """Of a worker that does not move the watchdog keeps the first and the last sample of the rest: a line by samples would be one of bursts only."""
+    burst = [sampled(number, cpu_ns=number * 5 * 10**8) for number in range(10)]
+    rest = [sampled(10, cpu_ns=45 * 10**8, mono_ns=10 * 10**9), sampled(11, cpu_ns=45 * 10**8, mono_ns=49 * 10**9)]  # fmt: skip
+
+    line = figures.line_of([*burst, *rest], 50 * 10**9)
+
+    assert line == [*[0.5] * 5, *[0.0] * 20]
+    assert figures.line_of(rest, 10**9 * 400)[-1:] == []  # all of it long ago
+
+
+def test_who_rests_for_an_hour_uses_nothing_now() -> None:
+    """The last sample is dated anew at each look; nobody has to ask the kernel beside it."""
+    before, last = sampled(1, rss_bytes=9), sampled(2, rss_bytes=9, mono_ns=3600 * 10**9)
+
+    found = figures.of_samples(before, last, 7, 3601 * 10**9)
+
+    assert (found["cpu_share"], found["rss_bytes"]) == (0.0, 9)
+
+
+def test_a_sample_that_is_dated_anew_is_seen(node: FakeNode) -> None:
+    node.write_samples("web", 2, 0.0)
+    ring = figures.Ring(node.run_dir, "web")
+    ring.read()
+    assert ring.last is not None
+    again = (ring.last[0], ring.last[1], ring.last[2] + 10**9, *ring.last[3:])
+    path = f"{node.run_dir}/{layout.SAMPLES}/web"
+    with open(path, "r+b") as file:
+        file.seek(ring.last[0] % sample.SLOTS * sample.RECORD.size)
+        file.write(sample.RECORD.pack(*again))
+
+    assert ring.read() == []
+    assert ring.last == again
 
 
 def test_a_ring_that_went_round_while_nobody_looked_begins_anew(node: FakeNode) -> None:

@@ -1,7 +1,8 @@
 """Which columns does a plot need of a worker's samples, and what happened meanwhile? Pure.
 
 One list a figure, as long as the list of times; None where nothing is known: between two lives, for a rate at the first sample, for what only a container tells. So a plot
-shows a gap and not a line over it.
+shows a gap and not a line over it. Of a worker that does not move the watchdog keeps the first and the last of a run of equal samples (``watchdog/samples.py``): between
+those two everything is known, and is drawn.
 """
 
 from itertools import pairwise
@@ -22,6 +23,10 @@ KEYS = (
 #: Samples further apart than so many times the usual do not belong together.
 _GAP = 5.0
 _LEAST_GAP_S = 10.0
+#: How long after the first sample of a rest its rates are drawn: those of the sample itself are of the time before it.
+_STEP_S = 1.0
+#: Who took it and when; all else is what was seen.
+_OF_THE_LOOK = ("number", "unix_ns", "mono_ns")
 
 
 def columns(samples: "Iterable[Sample]", since_unix_s: float = 0.0) -> "Columns":
@@ -40,13 +45,22 @@ def columns(samples: "Iterable[Sample]", since_unix_s: float = 0.0) -> "Columns"
         is_same = before is not None and before["pid"] == row["pid"]
         if before is not None and at_unix_s >= since_unix_s:
             elapsed_s = at_unix_s - before["unix_ns"] / 1e9
-            if (not is_same or elapsed_s > gap_s) and found["at_unix_s"]:
+            if elapsed_s > 2 * _STEP_S and _is_rest(before, row):
+                _point(found, row, before)
+                began_unix_s = max(before["unix_ns"] / 1e9 + _STEP_S, since_unix_s)
+                found["at_unix_s"][-1] = round(began_unix_s, 2)
+            elif (not is_same or elapsed_s > gap_s) and found["at_unix_s"]:
                 _hole(found, (before["unix_ns"] / 1e9 + at_unix_s) / 2)
                 is_same = is_same and elapsed_s <= gap_s
         if at_unix_s >= since_unix_s:
             _point(found, row, before if is_same else None)
         before = row
     return found
+
+
+def _is_rest(before: "Sample", row: "Sample") -> bool:
+    """Whether nothing at all has changed between two samples of one life."""
+    return all(before[key] == row[key] for key in row if key not in _OF_THE_LOOK)
 
 
 def _usual_gap_s(rows: "Sequence[Sample]") -> float:
@@ -65,7 +79,9 @@ def _hole(found: "Columns", at_unix_s: float) -> None:
 def _point(found: "Columns", row: "Sample", before: "Sample | None") -> None:
     inside = bool(row["tasks"] or row["lag_ns"] or row["work_done"])
     found["at_unix_s"].append(round(row["unix_ns"] / 1e9, 2))
-    found["rss_bytes"].append(row["rss_bytes"])
+    found["rss_bytes"].append(
+        row["rss_bytes"] or None
+    )  # of a process that is just dying there is none
     found["threads"].append(row["threads"])
     found["fds"].append(row["fds"] if row["fds"] >= 0 else None)
     found["children"].append(row["children"])

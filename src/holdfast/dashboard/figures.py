@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SWEEP = 250
 #: Points of the line of each worker, and their distance: a minute.
 POINTS, POINT_S = 30, 2.0
+#: Samples that are read at the first look: as many as a minute has at most.
+_BEGIN = 61
 #: A sample that is older than this is not "now"; one further from the next than this says nothing about a rate.
 _FRESH_NS, _GAP_NS = 2_500_000_000, 90_000_000_000
 
@@ -62,14 +64,21 @@ class Ring:
         newest = _newest(descriptor)
         if newest < 0:
             return []
-        wanted = min(POINTS + 1, sample.SLOTS)
-        rows = [_row(descriptor, (newest - back) % sample.SLOTS) for back in range(wanted)]
-        numbered = [row for row in rows if row is not None and row[_UNIX]]
-        return sorted(numbered)
+        size, first = sample.RECORD.size, newest - _BEGIN + 1
+        data = b""
+        if first < 0:  # the ring goes on at its end
+            data = os.pread(descriptor, -first * size, (first + sample.SLOTS) * size)
+            data = data if len(data) == -first * size else b""  # it never went round
+        data += os.pread(descriptor, (newest + 1 - max(0, first)) * size, max(0, first) * size)
+        rows = sample.RECORD.iter_unpack(data[: len(data) // size * size])
+        return sorted(row for row in rows if row[_UNIX])
 
     def _follow(self, descriptor: int) -> "list[tuple[int, ...]]":
         assert self.last is not None  # noqa: S101 -- read() has asked
         number = self.last[0]
+        again = _row(descriptor, number % sample.SLOTS)
+        if again is not None and again[0] == number:
+            self.last = again  # of a worker that does not move the last sample is dated anew
         found: list[tuple[int, ...]] = []
         while len(found) < sample.SLOTS:
             row = _row(descriptor, (number + 1) % sample.SLOTS)
@@ -112,7 +121,7 @@ class Figures:
                 if usage is not None:
                     self.now = {**self.now, "rss_bytes": usage.rss_bytes, "cpu_share": usage.cpu_share}  # fmt: skip
         if first:
-            self._line = shares(rows)
+            self._line = line_of(rows, time.monotonic_ns())
         if now_s - self._point_s >= POINT_S:
             self._point_s = now_s
             self._line = [*self._line, rounded(self.now["cpu_share"] or 0.0)][-POINTS:]
@@ -144,22 +153,42 @@ def of_samples(
     }
     if before is not None and before[_PID] == pid:
         elapsed_ns = last[_MONO] - before[_MONO]
-        if 0 < elapsed_ns < _GAP_NS:
+        share = _share(before, last)
+        if share is not None:
             if is_now:
-                found["cpu_share"] = max(0.0, (last[_CPU] - before[_CPU]) / elapsed_ns)
+                found["cpu_share"] = share
             if last[_WORK]:
                 found["work_rate"] = max(0.0, (last[_WORK] - before[_WORK]) * 1e9 / elapsed_ns)
     return found
 
 
-def shares(rows: "list[tuple[int, ...]]") -> "list[float]":
-    """Return the share of a processor at each sample but the first of each life."""
-    found = []
-    for before, row in pairwise(rows):
-        elapsed_ns = row[_MONO] - before[_MONO]
-        if before[_PID] == row[_PID] and 0 < elapsed_ns < _GAP_NS:
-            found.append(rounded((row[_CPU] - before[_CPU]) / elapsed_ns))
-    return found[-POINTS:]
+def line_of(rows: "list[tuple[int, ...]]", now_ns: int) -> "list[float]":
+    """Return the share of a processor at each point of the last minute; as many as are known.
+
+    By time, not by sample: a worker that did not move for a while has none of that while.
+    """
+    spans = [(before[_MONO], row[_MONO], share) for before, row in pairwise(rows) if (share := _share(before, row)) is not None]  # fmt: skip
+    step_ns = int(POINT_S * 1e9)
+    found: list[float] = []
+    for back in range(POINTS - 1, -1, -1):
+        at_ns = now_ns - back * step_ns
+        # What moved within a point is seen at it, also when it was over before.
+        inside = [share for began, ended, share in spans if began < at_ns and ended > at_ns - step_ns]  # fmt: skip
+        if inside:
+            found.append(rounded(max(inside)))
+        elif found:
+            found.append(0.0)  # between two lives
+    return found
+
+
+def _share(before: "tuple[int, ...]", row: "tuple[int, ...]") -> "float | None":
+    """Return the share of a processor between two samples; None where they say nothing of it."""
+    elapsed_ns, used_ns = row[_MONO] - before[_MONO], row[_CPU] - before[_CPU]
+    if before[_PID] != row[_PID] or elapsed_ns <= 0:
+        return None
+    if elapsed_ns >= _GAP_NS and used_ns:
+        return None  # long ago; nothing in all that time is known, too
+    return max(0.0, used_ns / elapsed_ns)
 
 
 def rounded(share: float) -> float:

@@ -1,4 +1,4 @@
-"""How much goes over a bus per second, and who calls whom? Of two looks at a router's counters, as `{"do": "traffic"}` tells them.
+"""How much goes over a bus per second, and who calls whom? Of two looks at a router's counters, as `{"do": "traffic"}` tells them: the newest, and one some seconds ago.
 
 Counters begin at nothing with each life of a router, and a topic or procedure that comes anew begins at nothing, too. What was not told twice has no rate,
 and none is guessed. Leaves out asking (:mod:`holdfast.dashboard.api.bus`) and counting (:mod:`holdfast.core.wamp.traffic`).
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: Two looks nearer than this make no rate that means anything; several pages may look at the same time.
 _NEAREST_S = 0.9
+#: A rate is over so long where looks are frequent: over two seconds, one event more would be half a one per second more.
+_WINDOW_S = 10.0
 #: A rate over more than this is no rate of now.
 _LONGEST_S = 60.0
 #: How a router names a process on the other side of its internal socket.
@@ -52,22 +54,25 @@ class Flows:
     """The looks at the routers of a node; from one thread."""
 
     def __init__(self) -> None:
-        self._looks: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]] = {}
+        self._looks: dict[str, list[dict[str, Any]]] = {}  # oldest first
 
     def look(self, router: str, told: "dict[str, Any] | None") -> "dict[str, Flow]":
         """Take what a router has told, and return what goes over each of its realms."""
         if not told:
             self._looks.pop(router, None)
             return {}
-        base, newest = self._looks.get(router, (None, None))
-        if newest is not None and newest["began_s"] != told["began_s"]:
-            base = newest = None  # another life, which counts from nothing
-        if newest is None or told["at_s"] - newest["at_s"] >= _NEAREST_S:
-            base, newest = newest, told
-        self._looks[router] = (base, newest)
-        elapsed_s = told["at_s"] - base["at_s"] if base is not None else 0.0
-        if base is None or elapsed_s > _LONGEST_S:
+        looks = self._looks.setdefault(router, [])
+        if looks and looks[-1]["began_s"] != told["began_s"]:
+            looks.clear()  # another life, which counts from nothing
+        if not looks or told["at_s"] - looks[-1]["at_s"] >= _NEAREST_S:
+            looks.append(told)
+        older = [one for one in looks if told["at_s"] - one["at_s"] >= _NEAREST_S]
+        within = [one for one in older if told["at_s"] - one["at_s"] <= _WINDOW_S]
+        if not older or told["at_s"] - older[-1]["at_s"] > _LONGEST_S:
             return {name: _flow(realm, None, 0.0) for name, realm in told["realms"].items()}
+        base = within[0] if within else older[-1]
+        del looks[: looks.index(base)]
+        elapsed_s = told["at_s"] - base["at_s"]
         return {
             name: _flow(realm, base["realms"].get(name), elapsed_s)
             for name, realm in told["realms"].items()

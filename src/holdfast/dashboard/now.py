@@ -5,7 +5,7 @@ see the same. Leaves out collecting the state (:mod:`holdfast.dashboard.state`).
 """
 
 from holdfast.alerts import signs
-from holdfast.core.alerting import BAD, FIRING, HOPELESS, MENDING
+from holdfast.core.alerting import BAD, CRITICAL, ERROR, FIRING, HOPELESS, MENDING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,10 @@ WELL, CARE, TROUBLE, LOST = "well", "care", "trouble", "lost"
 #: What Holdfast did is shown for so long after it.
 DONE_S = 24 * 3600.0
 _DONE = 8
+#: Alerts that are about somebody who is not served.
+_GRAVE = (CRITICAL, ERROR)
+#: What is broken began with an incident at most so long before it was noticed.
+_BEFORE_S = 600.0
 #: States in which nobody is served, and what a person reads.
 _DOWN = {
     "failed": "is left down: it died too often",
@@ -33,6 +37,7 @@ VERDICTS = {
     "cured": "it helped: the symptom stayed away",
     "came_back": "it did not last: the symptom came back",
     "did_not_help": "it did not help",
+    "closed": "nobody can tell: a person took over, or the worker was gone, before it was known",
     "gave_up": "every remedy was tried in vain: a person is needed",
 }
 
@@ -91,7 +96,28 @@ def _symptoms(state: "Mapping[str, Any]") -> "tuple[list[Row], list[Row]]":
         else:
             row["says"] += "; remedied, and being watched" if sign.state == MENDING else ""
             doubtful.append(row)
-    return list(broken.values()), [row for row in doubtful if row["worker"] not in broken]
+    for alert in state.get("alerts") or ():
+        # Who dies every few seconds serves between two deaths; who looks at such a moment must not read that everything does.
+        worker, found = alert["cause"], alert.get("signs")
+        if worker not in broken and found and alert.get("severity") in _GRAVE:
+            broken[worker] = _row(worker, found[0]["says"], alert["since_unix_s"])
+    told = [*broken.values(), *(row for row in doubtful if row["worker"] not in broken)]
+    for row in told:
+        _add_history(row, state)
+    return told[: len(broken)], told[len(broken) :]
+
+
+def _add_history(row: "Row", state: "Mapping[str, Any]") -> None:
+    """Say since when, and what was seen last: flags come and go while somebody has no service all the time."""
+    worker, since = row["worker"], row["since_unix_s"]
+    alert = next((one for one in state.get("alerts") or () if one["cause"] == worker), None)
+    if alert is not None and (since is None or alert["since_unix_s"] < since):
+        row["since_unix_s"] = alert["since_unix_s"]
+    newest = next((one for one in state["incidents"] if one["worker"] == worker), None)
+    began = row["since_unix_s"] or 0.0
+    if newest is not None and newest["opened_unix_s"] >= began - _BEFORE_S:
+        row["incident"] = row["incident"] or newest["id"]
+        row["because"] = newest["title"]
 
 
 def _is_missing(worker: "Mapping[str, Any]") -> bool:
@@ -119,7 +145,7 @@ def _done(incidents: "Iterable[Row]", now_unix_s: float) -> "list[Row]":
 
 
 def _row(worker: str, says: str, since: "float | None") -> "Row":
-    return {"worker": worker, "says": says, "since_unix_s": since, "incident": None}
+    return {"worker": worker, "says": says, "since_unix_s": since, "incident": None, "because": ""}
 
 
 def _broken_words(broken: "list[Row]") -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from holdfast.dashboard.settings import Settings
+    from holdfast.dashboard.site import Site
 
 #: Exit status of a wrong configuration, as a container's.
 MISCONFIGURED = 78
@@ -39,8 +40,14 @@ class Missing(Exception):  # noqa: N818 -- reads as what it says
     """The extra is not installed."""
 
 
-async def serve_on(listener: socket.socket, where: Place, made: "Settings") -> None:
+async def serve_on(listener: socket.socket, where: Place, made: "Settings", own: str = "") -> None:
     """Answer at this socket until cancelled.
+
+    Args:
+        listener: The socket.
+        where: The node.
+        made: How.
+        own: The worker that this is; "" in the foreground.
 
     Raises:
         Missing: The extra is not installed.
@@ -77,8 +84,12 @@ async def serve_on(listener: socket.socket, where: Place, made: "Settings") -> N
     # A page that is gone without a word, or takes nothing, is found out; those that are accepted inherit it.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STUCK_MS)
+    # asyncio does this only for sockets that say that they are TCP, and those of the keeper do not: each answer that is two writes waited 40 ms for the browser's
+    # delayed acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config.load()
     tasks = [asyncio.ensure_future(site.hub.run())]
+    left = asyncio.ensure_future(_close_left(site, own))  # a name, so that it is kept
     if made.certificate_file:
         config.ssl = _context(made)
         tasks.append(asyncio.ensure_future(_renew(config.ssl, made)))
@@ -89,8 +100,16 @@ async def serve_on(listener: socket.socket, where: Place, made: "Settings") -> N
         for task in done:
             task.result()
     finally:
-        for task in tasks:
+        for task in (*tasks, left):
             task.cancel()
+
+
+async def _close_left(site: "Site", own: str) -> None:
+    """Finish what earlier lives wrote down as begun. Beside serving: nobody has to wait for it."""
+    try:
+        await site.run(site.audit.close_left, own)
+    except OSError as error:
+        app.log.warning("entries of the audit stay open", why=str(error))
 
 
 def _context(made: "Settings") -> ssl.SSLContext:
@@ -145,7 +164,7 @@ async def serve() -> None:
             msg = "this worker has no listening socket: [dashboard] makes one"
             raise settings.SettingsError(msg)
         app.log.info("serving", url=made.url())
-        await serve_on(sockets["dashboard"], where, made)
+        await serve_on(sockets["dashboard"], where, made, os.environ["HOLDFAST_WORKER"])
     except (settings.SettingsError, Missing) as error:
         for line in str(error).splitlines():
             app.log.error(line)

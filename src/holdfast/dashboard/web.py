@@ -1,11 +1,9 @@
 """Which path is answered by what? The page and its files, and the modules of :mod:`holdfast.dashboard.api`.
 
-The page is the same for every path that is not a file: it routes itself. Files are those that are there, never what a path makes of them. Left out: who may ask
+The page is the same for every path that is not a file: it routes itself. Left out: which file that is (:mod:`holdfast.dashboard.page`), who may ask
 (:mod:`holdfast.dashboard.access`, which every request has passed), the answers.
 """
 
-import mimetypes
-import os
 from asyncio import to_thread
 from inspect import iscoroutinefunction
 
@@ -18,6 +16,7 @@ from holdfast.dashboard.access.entering import Entrance
 from holdfast.dashboard.api import ROUTES
 from holdfast.dashboard.asking import Accepted, Ask, Plain, Refused, refused
 from holdfast.dashboard.live import Stream, encode
+from holdfast.dashboard.page import PageFiles
 from holdfast.dashboard.site import Site
 from holdfast.model.errors import HoldfastError
 from holdfast.wire.jsonlite import loads
@@ -31,22 +30,7 @@ if TYPE_CHECKING:
 
     from holdfast.dashboard.access.rules import Rules
 
-PAGES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pages")
-#: The flame graph is a program of its own (speedscope): it styles its elements itself, and compiles what it draws with.
-FLAME = "/flame/"
-_FLAME_HEADERS = {
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-        "font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
-    ),
-    "x-frame-options": "SAMEORIGIN",
-}
-#: Where the page routes itself; what follows may have dots: names of workers have them.
-_SCREENS = frozenset(("", "workers", "incidents", "bus", "jobs", "machine", "enter"))
-_TYPES = {
-    ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".html": "text/html; charset=utf-8",
-    ".svg": "image/svg+xml", ".json": "application/json", ".woff2": "font/woff2", ".webmanifest": "application/manifest+json",
-}  # fmt: skip
+_PAGE = PageFiles()
 
 
 def application(site: Site, rules: "Rules") -> Starlette:
@@ -170,33 +154,7 @@ async def _alive(request: Request) -> Response:
 
 async def _file(request: Request) -> Response:
     """Answer with a file of the page; with the page itself for every other path that a person may have before them."""
-    return await to_thread(_file_of, request.url.path, request.headers.get("if-none-match"))
-
-
-def _file_of(path: str, known_tag: "str | None") -> Response:
-    headers = {"cache-control": "no-cache"}
-    if path.startswith(FLAME):
-        found = _found(f"vendor{path}index.html" if path == FLAME else f"vendor{path}")
-        headers |= _FLAME_HEADERS
-    else:
-        found = _found(path.lstrip("/"))
-        if found is None and path.split("/")[1] in _SCREENS:
-            found = _found("index.html")
-    if found is None:
-        return Response(b"there is no such file\n", 404, media_type="text/plain")
-    info = os.stat(found)
-    headers["etag"] = f'"{info.st_mtime_ns:x}-{info.st_size:x}"'
-    if known_tag == headers["etag"]:
-        return Response(b"", 304, headers)
-    ending = os.path.splitext(found)[1]
-    kind = _TYPES.get(ending) or mimetypes.guess_type(found)[0] or "application/octet-stream"
-    with open(found, "rb") as file:
-        return Response(file.read(), 200, headers, kind)
-
-
-def _found(path: str) -> "str | None":
-    """Return the file of a path below the pages; None where there is none, or it leads elsewhere."""
-    whole = os.path.realpath(os.path.join(PAGES, path))
-    is_below = whole.startswith(os.path.realpath(PAGES) + os.sep)
-    hidden = any(part.startswith(".") for part in path.split("/"))
-    return whole if is_below and not hidden and os.path.isfile(whole) else None
+    heads = request.headers
+    takes_gzip = "gzip" in heads.get("accept-encoding", "")
+    found = await to_thread(_PAGE.get, request.url.path, heads.get("if-none-match"), takes_gzip=takes_gzip)  # fmt: skip
+    return Response(found.data, found.status, found.headers, found.kind)

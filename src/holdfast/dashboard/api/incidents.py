@@ -20,6 +20,7 @@ from holdfast.dashboard.state import row_of
 from holdfast.diagnosis import profile
 from holdfast.diagnosis.stacks import as_text
 from holdfast.diagnosis.story import story
+from holdfast.model.errors import StateError
 from holdfast.records import incidents as records
 from holdfast.wire import layout
 from holdfast.wire.jsonlite import dumps, loads
@@ -44,6 +45,8 @@ _SANDBOX = (
     ("x-content-type-options", "nosniff"),
 )
 _CHUNK = 1 << 16
+#: Two times of one incident; they were written by the same process.
+_SAME_S = 0.01
 
 
 class Row(msgspec.Struct, gc=False):
@@ -195,6 +198,7 @@ def incident(site: "Site", ask: "Ask") -> "dict[str, Any]":
         "timeline": telling.steps(record, timeline),
         "finding": telling.finding(record),
         "changed": record.get("changed") or [],
+        "began": _began(state_dir, record),
         "stacks": _text(path, "stacks.txt") or _stacks(record),
         "story": story(record, timeline, _offset_s()),
         "files": files,
@@ -204,6 +208,26 @@ def incident(site: "Site", ask: "Ask") -> "dict[str, Any]":
         "alert": _alert(site, name),
         "worker_exists": _is_planned(site, worker),
     }  # fmt: skip
+
+
+def _began(state_dir: str, record: "dict[str, Any]") -> "dict[str, Any] | None":
+    """Return the first incident of the same signature, and what had changed before it; None where this is the first, or that one is gone.
+
+    What fails again and again is compared with a start that has failed as well: what changed is told by the first.
+    """
+    cause = record.get("cause")
+    seen = cause.get("seen_before") if isinstance(cause, dict) else None
+    first = seen.get("first_unix_s") if isinstance(seen, dict) else None
+    if not isinstance(first, int | float):
+        return None
+    for row in _rows(state_dir):
+        if row.worker == record.get("worker") and abs(row.opened_unix_s - first) < _SAME_S:
+            try:
+                found = records.load(state_dir, row.id)
+            except StateError:
+                return None  # removed just now
+            return {"id": row.id, "opened_unix_s": row.opened_unix_s, "changed": found.get("changed") or []}  # fmt: skip
+    return None
 
 
 def text(site: "Site", ask: "Ask") -> Plain:

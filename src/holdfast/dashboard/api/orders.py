@@ -120,7 +120,8 @@ def give(site: "Site", ask: "Ask") -> Accepted:
 
 def look(site: "Site", ask: "Ask") -> "dict[str, Any]":
     """Return how an order goes."""
-    found = site.orders.get(ask.part("id"))
+    name = ask.part("id")
+    found = site.orders.get(name) or _of_another_life(site.audit.find(name))
     if found is None:
         raise Refused(
             404,
@@ -128,6 +129,21 @@ def look(site: "Site", ask: "Ask") -> "dict[str, Any]":
             "the dashboard was started anew since; the audit knows: holdfast dashboard audit",
         )
     return found
+
+
+def _of_another_life(entry: "dict[str, Any] | None") -> "dict[str, Any] | None":
+    """Return an order that an earlier life of this process took on, as far as the audit knows; None where that is no order."""
+    if entry is None or entry["what"] not in VERBS:
+        return None
+    worker, _, component = str(entry["target"]).partition("/")
+    state, _, says = str(entry["result"] or "").partition(": ")
+    if entry["result"] is None:
+        state, says = UNDER_WAY, f"{entry['what']} {entry['target']} …"
+    return {
+        "order": entry["entry"], "do": entry["what"], "worker": worker, "component": component or None,
+        "state": state if state in (UNDER_WAY, DONE) else FAILED, "says": says or state, "result": None, "by": entry.get("who"),
+        "began_unix_s": entry.get("at_unix_s"),
+    }  # fmt: skip
 
 
 def result(site: "Site", ask: "Ask") -> Plain:

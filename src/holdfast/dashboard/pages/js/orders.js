@@ -2,7 +2,8 @@
 //
 //   await order("restart", worker, { component, for_s })    asks where that is right, posts, then tells in a toast
 //   mayOrder(me, worker)   → the orders that make sense now, in the order of the buttons
-//   ORDERS[name]           → { says, key, … } for buttons
+//   ORDERS[name]           → { says, meanwhile, key, … } for buttons
+//   isUnderWay(name, worker, component)    whoever gave it: two people at two pages see the same
 //
 // Only an operator sees any of it; the server refuses others whatever the page shows. Progress comes as `order` events
 // (live.js); where the connection is lost, the order itself is asked for.
@@ -11,26 +12,26 @@ import { confirm, showText, toast, toastFailure } from "./dialogs.js";
 import { get, post } from "./api.js";
 
 export const ORDERS = {
-  start: { says: "Start", key: "S", under: "is being started" },
+  start: { says: "Start", meanwhile: "Starting …", key: "S", under: "is being started" },
   restart: {
-    says: "Restart", key: "r", isGrave: true, under: "is being restarted",
+    says: "Restart", meanwhile: "Restarting …", key: "r", isGrave: true, under: "is being restarted",
     title: (name) => `Restart ${name}?`,
     asks: "It is asked to end, then ended, and started again at once. Evidence is not taken first; for that: stacks or a profile.",
   },
-  profile: { says: "Profile 5 s", key: "p", under: "is being profiled for 5 s", for_s: 5 },
-  stacks: { says: "Stacks", key: "x", under: "is asked for its stacks" },
+  profile: { says: "Profile 5 s", meanwhile: "Profiling …", key: "p", under: "is being profiled for 5 s", for_s: 5 },
+  stacks: { says: "Stacks", meanwhile: "Taking stacks …", key: "x", under: "is asked for its stacks" },
   stop: {
-    says: "Stop", key: "S", isGrave: true, under: "is being stopped",
+    says: "Stop", meanwhile: "Stopping …", key: "S", isGrave: true, under: "is being stopped",
     title: (name) => `Stop ${name}?`,
     asks: "It stays down until somebody starts it: nothing restarts it.",
   },
   isolate: {
-    says: "Isolate", isGrave: true, isOfComponent: true, under: "is being isolated",
+    says: "Isolate", meanwhile: "Isolating …", isGrave: true, isOfComponent: true, under: "is being isolated",
     title: (name) => `Run ${name} in a process of its own?`,
     asks: "The container is started again as two processes: this component, and all others. So a component that breaks stands alone.",
   },
   join: {
-    says: "Join again", isGrave: true, under: "is being joined",
+    says: "Join again", meanwhile: "Joining …", isGrave: true, under: "is being joined",
     title: (name) => `Run ${name} as one process again?`,
     asks: "Its parts end, and the container is started as it was written.",
   },
@@ -46,6 +47,9 @@ export function mayOrder(me, worker, may = null) {
   if (isThere) return ["restart", "profile", "stacks", "stop"];
   return worker.state === "backoff" ? ["start", "stop"] : ["start"];
 }
+
+export const isUnderWay = (name, worker, component = null) =>
+  Object.values(store.orders()).some((one) => one.state === "under way" && one.do === name && one.worker === worker && (one.component ?? null) === component);
 
 export async function order(name, worker, more = {}) {
   const kind = ORDERS[name];

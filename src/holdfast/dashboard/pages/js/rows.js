@@ -54,7 +54,7 @@ export function matching(rows, pattern) {
 }
 
 function textOf({ name, state, word, worker }) {
-  const flags = (worker.flags ?? []).map((flag) => flag.flag).join(" ");
+  const flags = (worker.flags ?? []).map((flag) => `${flag.flag} ${flag.flag.replaceAll("_", " ")}`).join(" "); // as it is written, and as it is read
   return `${name} ${state} ${word} ${worker.kind ?? ""} ${worker.group ?? ""} ${flags}`.toLowerCase();
 }
 

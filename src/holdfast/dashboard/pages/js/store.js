@@ -36,6 +36,7 @@ function tell() {
 
 export function replace(whole) {
   state = whole;
+  underWay = {}; // what ended while we were not connected is told by nobody; whoever waits for an order asks (orders.js)
   takenMs = performance.now();
   setConnection("live");
   tell();

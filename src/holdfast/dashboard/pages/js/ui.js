@@ -47,6 +47,7 @@ const VERDICTS = {
   open: ["◌", "being watched", "care"],
   came_back: ["↻", "came back", "bad"],
   did_not_help: ["✕", "did not help", "bad"],
+  closed: ["–", "closed: a person took over", "quiet"],
   gave_up: ["✕", "gave up: this needs you", "bad"],
 };
 
@@ -136,7 +137,7 @@ export function Segments({ label, options, chosen, onChoose }) {
   </div>`;
 }
 
-export function Copy({ text, says = "Copy" }) {
+export function Copy({ text, says = "Copy", isSmall = false }) {
   const [isDone, setDone] = useState(false);
   const copy = async () => {
     try {
@@ -147,7 +148,7 @@ export function Copy({ text, says = "Copy" }) {
       toast("The browser does not allow copying here (it wants HTTPS or localhost)", { kind: "bad" });
     }
   };
-  return html`<button type="button" class="button small" onClick=${copy}>${isDone ? "Copied" : says}</button>`;
+  return html`<button type="button" class=${isSmall ? "button small" : "button"} onClick=${copy}>${isDone ? "Copied" : says}</button>`;
 }
 
 /** A bar; `level` as in STATES. The words stand beside it, so the bar itself is silent. */

@@ -2,15 +2,14 @@
 //
 // Text of programs that went wrong is shown as text, never as markup. Files open from the bundle; nothing here changes anything but
 // by the buttons (acknowledge, snooze: alerts; the worker's own are on its page).
-import { post, useGet } from "../api.js";
+import { AlertButtons } from "../alerting.js";
+import { useGet } from "../api.js";
 import { Chart } from "../charts.js";
-import { toast, toastFailure } from "../dialogs.js";
 import { html, useEffect, useState } from "../dom.js";
 import { LEVEL, useKeys } from "../keys.js";
-import { canOrder } from "../orders.js";
 import { back, go, incidentPath, setQuery, workerPath } from "../route.js";
 import { Ago, Copy, Empty, Facts, Found, Moment, Panel, TabPanel, Tabs, Text, Verdict, verdictOf } from "../ui.js";
-import { ago, bytes, moment, spanWords, words } from "../format.js";
+import { ago, bytes, clock, moment, spanWords, words } from "../format.js";
 import { nowUnixS } from "../store.js";
 
 export const title = ({ id }) => `Incident ${id}`;
@@ -29,7 +28,7 @@ function sinceOf(answers, record) {
   const parts = [`${moment(answers.since_unix_s)}, ${ago(answers.since_unix_s, nowUnixS())}`];
   if (record.lived_s !== null && record.lived_s !== undefined) parts.push(`it had run for ${spanWords(record.lived_s)}`);
   const before = record.cause?.seen_before?.count;
-  if (before) parts.push(before === 1 ? "seen once before" : `seen ${before} times before`);
+  if (before) parts.push(`${before === 1 ? "once" : `${before} times`} before, since ${clock(record.cause.seen_before.first_unix_s, nowUnixS())}`);
   return parts.join("; ");
 }
 const STEPS = {
@@ -52,6 +51,8 @@ export function Screen({ state, params, me }) {
     // Settled: once more, and then it stands still.
     if (found.data) setEvery(isSettled(found.data) ? 0 : OPEN_EVERY_MS);
   }, [found.data, verdict]);
+  // As it is now: the page of an incident that is settled is not asked for again, and its alert goes on.
+  const alert = state?.alerts?.find((one) => one.incidents?.includes(id) || isOfAlert(one, found.data?.record));
   const order = neighbours(state?.incidents ?? [], id);
   useKeys(
     "Incident",
@@ -66,18 +67,21 @@ export function Screen({ state, params, me }) {
   );
   return html`<div class="screen incident">
     <p class="crumbs"><a href="/incidents">Incidents</a> / <span class="mono">${id}</span></p>
-    <${Found} of=${found} what="the incident">${(data) => html`<${Whole} data=${data} path=${path} me=${me} verdict=${verdict} />`}<//>
+    <${Found} of=${found} what="the incident">${(data) => html`<${Whole} data=${data} path=${path} me=${me} verdict=${verdict} alert=${alert} />`}<//>
   </div>`;
 }
 
-const isSettled = (data) => ["cured", "came_back", "did_not_help", "gave_up"].includes(data.record.verdict) || !data.record.verdict;
+//: An alert names its newest incidents only; a worker that has one is not well again, so its later ones belong to it.
+const isOfAlert = (alert, record) => Boolean(record) && alert.cause === record.worker && record.opened_unix_s >= alert.since_unix_s - 1;
+
+const isSettled = (data) => ["cured", "came_back", "did_not_help", "gave_up", "closed"].includes(data.record.verdict) || !data.record.verdict;
 
 function neighbours(rows, id) {
   const at = rows.findIndex((row) => row.id === id);
   return at < 0 ? {} : { newer: rows[at - 1]?.id, older: rows[at + 1]?.id };
 }
 
-function Whole({ data, path, me, verdict }) {
+function Whole({ data, path, me, verdict, alert }) {
   const { record } = data;
   return html`
     <header class="incident-head">
@@ -97,11 +101,11 @@ function Whole({ data, path, me, verdict }) {
       <a class="button" href=${`${path}/bundle`} download>Download the bundle</a>
       <a class="button" href=${`${path}/text`} target="_blank" rel="noopener">Plain text</a>
       <${Copy} text=${shareText(data)} says="Copy for chat" />
-      <${AlertButtons} alert=${data.alert} me=${me} />
+      <${AlertButtons} alert=${alert} me=${me} />
     </div>
     <div class="columns">
       <${Panel} title="Timeline"><${Timeline} rows=${data.timeline} /><//>
-      <${Panel} title="What changed"><${Changed} rows=${data.changed} /><//>
+      <${Panel} title="What changed"><${Changed} rows=${data.changed} began=${data.began} /><//>
     </div>
     ${data.chart?.at_unix_s?.length > 1 && html`<${Charts} chart=${data.chart} at=${record.opened_unix_s} />`}
     <${Reasons} finding=${data.finding} />
@@ -135,9 +139,16 @@ function marksOf(verdict) {
   return [glyph, level];
 }
 
-function Changed({ rows }) {
-  if (!rows?.length) return html`<${Empty}>Nothing that we look at: interpreter, packages, configuration, files of the application, kernel, limits.<//>`;
-  return html`<ul class="changed">${rows.map((says, at) => html`<li key=${at}>${says}</li>`)}</ul>`;
+/** What fails again and again is compared with a start that had failed as well; what changed before the first time tells more. */
+function Changed({ rows, began }) {
+  const isFirst = !began?.changed.length;
+  const list = (some) => html`<ul class="changed">${some.map((says, at) => html`<li key=${at}>${says}</li>`)}</ul>`;
+  const first = !isFirst && html`<p class="dim changed-head">Before <a href=${incidentPath(began.id)}>the first time</a>, <${Moment} at=${began.opened_unix_s} />:</p>${list(began.changed)}`;
+  if (!rows?.length) {
+    if (!isFirst) return html`${first}<p class="dim changed-head">Nothing since.</p>`;
+    return html`<${Empty}>Nothing that we look at: interpreter, packages, configuration, files of the application, kernel, limits.<//>`;
+  }
+  return html`${list(rows)}${first}`;
 }
 
 function Charts({ chart, at }) {
@@ -237,24 +248,4 @@ function Record({ record }) {
     ["path", html`<span class="mono">${record.path}</span>`],
   ];
   return html`<${Facts} rows=${rows} />`;
-}
-
-function AlertButtons({ alert, me }) {
-  const [busy, setBusy] = useState(false);
-  if (!alert || !canOrder(me)) return null;
-  const send = async (body, says) => {
-    setBusy(true);
-    try {
-      await post(`/api/alerts/${encodeURIComponent(alert.id)}`, body);
-      toast(says, { kind: "good" });
-    } catch (failure) {
-      toastFailure(failure);
-    } finally {
-      setBusy(false);
-    }
-  };
-  return html`
-    <button type="button" class="button" disabled=${busy || alert.state === "acknowledged"} onClick=${() => send({ do: "ack" }, "Acknowledged: silence until it gets worse or is over")}>
-      ${alert.state === "acknowledged" ? "Acknowledged" : "Acknowledge the alert"}</button>
-    <button type="button" class="button" disabled=${busy} onClick=${() => send({ do: "snooze", for_s: 3600 }, "Snoozed for an hour")}>Snooze 1 h</button>`;
 }

@@ -7,7 +7,8 @@ import { html, useEffect, useMemo, useRef, useState } from "../dom.js";
 import { LEVEL, useKeys } from "../keys.js";
 import { go, incidentPath, setQuery, workerPath } from "../route.js";
 import { Ago, Empty, Failed, Loading, Verdict } from "../ui.js";
-import { words } from "../format.js";
+import { clock, words } from "../format.js";
+import { nowUnixS } from "../store.js";
 
 export const title = () => "Incidents";
 
@@ -18,6 +19,7 @@ const VERDICTS = [
   ["cured", "cured"],
   ["came_back", "came back"],
   ["did_not_help", "did not help"],
+  ["closed", "closed"],
   ["gave_up", "gave up"],
 ];
 const SINCE = [
@@ -100,7 +102,8 @@ export function Screen({ state, query }) {
   const [at, setAt] = useState(-1);
   const search = useRef(null);
   const list = useRef(null);
-  const rows = feed.rows;
+  const rows = useMemo(() => inRuns(feed.rows), [feed.rows]);
+  const at0 = rows[at]?.[0];
 
   const move = (to) => {
     const next = Math.max(0, Math.min(rows.length - 1, to));
@@ -114,8 +117,8 @@ export function Screen({ state, query }) {
       ["j ArrowDown", "one down", () => move(at + 1), { isEither: true }],
       ["k ArrowUp", "one up", () => move(at - 1), { isEither: true }],
       ["G", "the last one", () => move(rows.length - 1)],
-      ["Enter", "open it", rows[at] ? () => go(incidentPath(rows[at].id)) : null],
-      ["w", "its worker", rows[at] && rows[at].worker !== "@node" ? () => go(workerPath(rows[at].worker)) : null],
+      ["Enter", "open it", at0 ? () => go(incidentPath(at0.id)) : null],
+      ["w", "its worker", at0 && at0.worker !== "@node" ? () => go(workerPath(at0.worker)) : null],
     ],
     LEVEL.screen,
   );
@@ -142,25 +145,40 @@ export function Screen({ state, query }) {
     ${feed.isThere && !rows.length && html`<${Empty}>${isEmpty(filter) ? "There was no incident yet. Each death, freeze, leak or bomb of a worker will be here, with its evidence." : "No incident fits this filter."}<//>`}
     ${rows.length > 0 &&
     html`<ol class="feed" ref=${list} aria-label="Incidents, newest first">
-      ${rows.map((row) => html`<${Row} key=${row.id} row=${row} />`)}
+      ${rows.map((group) => html`<${Group} key=${group.at(-1).id} rows=${group} />`)}
     </ol>`}
     ${feed.before && html`<div class="buttons"><button type="button" class="button" disabled=${feed.isBusy} onClick=${feed.more}>Older ones</button>
-      ${feed.total !== null && html`<span class="dim">${rows.length.toLocaleString("en")} of ${feed.total.toLocaleString("en")}</span>`}</div>`}
+      ${feed.total !== null && html`<span class="dim">${feed.rows.length.toLocaleString("en")} of ${feed.total.toLocaleString("en")}</span>`}</div>`}
   </div>`;
 }
 
-export function Row({ row }) {
+/** The same thing again and again, with nothing else between, is one entry: the newest, and those before it. */
+function inRuns(rows) {
+  const found = [];
+  for (const row of rows) {
+    const run = found.at(-1);
+    if (run && run[0].worker === row.worker && run[0].title === row.title) run.push(row);
+    else found.push([row]);
+  }
+  return found;
+}
+
+function Group({ rows: [row, ...before] }) {
   const where = row.worker === "@node" ? "the machine" : row.component ? `${row.worker} / ${row.component}` : row.worker;
   return html`<li class="feed-row">
     <div class="feed-head">
       <a class="incident-link" href=${incidentPath(row.id)}>${row.title}</a>
-      <${Verdict} is=${row.verdict} />
+      <span title=${row.says}><${Verdict} is=${row.verdict} /></span>
     </div>
     <div class="feed-more dim">
       <${Ago} at=${row.opened_unix_s} />
       <span>${where}</span>
       <span>${words(row.kind)}</span>
     </div>
-    ${row.says && row.says !== row.title && html`<p class="feed-says">${row.says}</p>`}
+    ${before.length > 0 &&
+    html`<details class="feed-again">
+      <summary>the same ${before.length === 1 ? "once" : `${before.length} times`} before, since ${clock(before.at(-1).opened_unix_s, nowUnixS())}</summary>
+      <ol>${before.map((one) => html`<li key=${one.id}><a href=${incidentPath(one.id)}>${clock(one.opened_unix_s, nowUnixS())}</a> <${Verdict} is=${one.verdict} /></li>`)}</ol>
+    </details>`}
   </li>`;
 }

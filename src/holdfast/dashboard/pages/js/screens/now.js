@@ -1,13 +1,11 @@
 // Now: is anything wrong, what is broken for users, what did Holdfast do about it, and did it help? The sentence comes from the
 // server (dashboard/now.py). When all is well there is one green sentence and a quiet strip of workers, and nothing else.
-import { Ago, Panel, State, Verdict, stateOf } from "../ui.js";
-import { canOrder } from "../orders.js";
-import { clock, count, grouped as digits, spanWords, words } from "../format.js";
+import { Ago, Moment, Panel, State, Verdict, stateOf } from "../ui.js";
+import { AlertButtons, alertSays } from "../alerting.js";
+import { count, grouped as digits, spanWords } from "../format.js";
 import { html, memo, useMemo, useState } from "../dom.js";
 import { incidentPath, workerPath } from "../route.js";
 import { nowUnixS } from "../store.js";
-import { post } from "../api.js";
-import { toast, toastFailure } from "../dialogs.js";
 
 export const title = () => "Now";
 
@@ -25,9 +23,9 @@ export function Screen({ state, me }) {
       <span class="verdict-glyph" aria-hidden="true">${GLYPHS[now.level] ?? "?"}</span>
       <p class="verdict-says">${now.broken?.length === 1 ? named(now.broken[0].worker, now.says) : now.says}</p>
     </div>
-    ${now.broken?.length > 0 && html`<${Things} title="Broken now" rows=${now.broken} state=${state} level="bad" />`}
-    ${now.doubtful?.length > 0 && html`<${Things} title="Being looked at" rows=${now.doubtful} state=${state} level="care" />`}
-    <${Alerts} alerts=${state.alerts} me=${me} />
+    ${now.broken?.length > 0 && html`<${Things} title="Broken now" rows=${now.broken} state=${state} me=${me} level="bad" isSaid=${now.broken.length === 1} />`}
+    ${now.doubtful?.length > 0 && html`<${Things} title="Being looked at" rows=${now.doubtful} state=${state} me=${me} level="care" />`}
+    <${Alerts} alerts=${state.alerts} me=${me} shown=${[...(now.broken ?? []), ...(now.doubtful ?? [])]} />
     <${Done} rows=${now.done} />
     <${Strip} workers=${state.workers} />
   </div>`;
@@ -36,60 +34,67 @@ export function Screen({ state, me }) {
 /** A flag's sentence may leave out whose it is; a person who is woken must not have to look for that. */
 const named = (worker, says) => (!worker || says.includes(worker) || worker.startsWith("@") ? says : `${worker}: ${says}`);
 
-function Things({ title: says, rows, state, level }) {
+const bare = (worker, says) => upper(says.replace(`worker "${worker}" `, "").replace(`worker "${worker}": `, ""));
+const upper = (says) => (says ? says[0].toUpperCase() + says.slice(1) : says);
+
+/** `isSaid`: the sentence above has said it; here stands what was seen. */
+function Things({ title: says, rows, state, me, level, isSaid = false }) {
   return html`<${Panel} title=${says}>
     <ul class="things">
       ${rows.map((row) => {
         const worker = state.workers[row.worker];
+        const alert = state.alerts?.find((one) => one.cause === row.worker);
+        // What the flag says is often how its incident is called.
+        const because = row.because && !row.because.includes(row.says.split(";")[0]) ? bare(row.worker, row.because) : "";
         return html`<li key=${`${row.worker} ${row.says}`} class=${`thing ${level}`}>
-          <p class="thing-says">${named(row.worker, row.says)}</p>
+          ${!(isSaid && because) && html`<p class="thing-says">${named(row.worker, row.says)}</p>`}
+          ${because && html`<p class=${isSaid ? "thing-says" : "thing-because"}>${because}</p>`}
           <p class="thing-more">
-            ${worker ? html`<a href=${workerPath(row.worker)}>${row.worker}</a> <${State} worker=${worker} />` : html`<a href="/machine">the machine</a>`}
-            ${row.since_unix_s && html`<span class="dim">for ${spanWords(nowUnixS() - row.since_unix_s)}</span>`}
+            ${worker ? html`<a href=${workerPath(row.worker)}>${row.worker}</a> <${State} worker=${worker} />` : row.worker.startsWith("@") ? html`<a href="/machine">the machine</a>` : row.worker}
+            ${row.since_unix_s && html`<span class="dim">since <${Moment} at=${row.since_unix_s} />, for ${spanWords(nowUnixS() - row.since_unix_s)}</span>`}
             ${row.incident && html`<a class="button small" href=${incidentPath(row.incident)}>Why? The incident</a>`}
           </p>
+          ${alert && html`<${Answer} alert=${alert} me=${me} />`}
         </li>`;
       })}
     </ul>
   <//>`;
 }
 
-function Alerts({ alerts, me }) {
-  if (!alerts?.length) return null;
-  return html`<${Panel} title="Alerts">
-    <ul class="things">${alerts.map((alert) => html`<${Alert} key=${alert.id} alert=${alert} me=${me} />`)}</ul>
+/** That somebody was told, and what a person can say to that. */
+function Answer({ alert, me }) {
+  return html`<p class="thing-more">
+    <span class="dim"><span aria-hidden="true">✉ </span>${alert.severity} alert, ${alertSays(alert)}${alert.members?.length > 1 ? `, ${alert.members.length} affected` : ""}</span>
+    <span class="buttons"><${AlertButtons} alert=${alert} me=${me} isSmall /></span>
+  </p>`;
+}
+
+const SEVERITIES = ["critical", "error", "warning", "info"];
+const LEVEL_OF = { critical: "bad", error: "bad" };
+
+/** Those of which nothing stands above. */
+function Alerts({ alerts, me, shown }) {
+  const rest = (alerts ?? []).filter((alert) => !shown.some((row) => row.worker === alert.cause));
+  if (!rest.length) return null;
+  rest.sort((a, b) => SEVERITIES.indexOf(a.severity) - SEVERITIES.indexOf(b.severity) || a.since_unix_s - b.since_unix_s);
+  return html`<${Panel} title=${shown.length ? "More alerts" : "Alerts"}>
+    <ul class="things">
+      ${rest.map(
+        (alert) => html`<li key=${alert.id} class=${`thing ${LEVEL_OF[alert.severity] ?? "care"}`}>
+          <p class="thing-says">${alert.cause}${signsOf(alert)}</p>
+          <p class="thing-more">
+            <span class="dim">since <${Moment} at=${alert.since_unix_s} />, for ${spanWords(nowUnixS() - alert.since_unix_s)}</span>
+            ${alert.incidents?.slice(-1).map((id) => html`<a key=${id} class="button small" href=${incidentPath(id)}>Why? The incident</a>`)}
+          </p>
+          <${Answer} alert=${alert} me=${me} />
+        </li>`,
+      )}
+    </ul>
   <//>`;
 }
 
-function Alert({ alert, me }) {
-  const [isBusy, setBusy] = useState(false);
-  const act = async (body, says) => {
-    setBusy(true);
-    try {
-      await post(`/api/alerts/${encodeURIComponent(alert.id)}`, body);
-      toast(`${alert.cause}: ${says}`, { kind: "good" });
-    } catch (failure) {
-      toastFailure(failure);
-    }
-    setBusy(false);
-  };
-  const isSnoozed = alert.state === "snoozed";
-  return html`<li class="thing care">
-    <p class="thing-says">${words(alert.severity)}: ${alert.cause}${signsOf(alert)}</p>
-    <p class="thing-more">
-      <span class="dim">${isSnoozed ? `snoozed until ${clock(alert.snoozed_until_unix_s, nowUnixS())}` : words(alert.state)}, for ${spanWords(nowUnixS() - alert.since_unix_s)}${alert.members?.length > 1 ? `, ${alert.members.length} affected` : ""}</span>
-      ${alert.incidents?.slice(-1).map((id) => html`<a key=${id} href=${incidentPath(id)}>${id}</a>`)}
-      ${canOrder(me) &&
-      html`<span class="buttons">
-        ${alert.state !== "acknowledged" && html`<button type="button" class="button small" disabled=${isBusy} onClick=${() => act({ do: "ack" }, "acknowledged")}>Acknowledge</button>`}
-        ${!isSnoozed && html`<button type="button" class="button small" disabled=${isBusy} onClick=${() => act({ do: "snooze", for_s: 3600 }, "snoozed for an hour")}>Snooze 1 h</button>`}
-      </span>`}
-    </p>
-  </li>`;
-}
-
 function signsOf({ signs }) {
-  if (!signs?.length) return "";
+  if (!signs?.length) return ": its signs are away for now";
   return `: ${signs[0].says}${signs.length > 1 ? `, and ${count(signs.length - 1, "more sign")}` : ""}`;
 }
 

@@ -4,8 +4,8 @@ import { Chart } from "../charts.js";
 import { LEVEL, useKeys } from "../keys.js";
 import { Lives } from "../spark.js";
 import { Log } from "../log.js";
-import { ORDERS, canOrder, mayOrder, order } from "../orders.js";
-import { back, incidentPath, setQuery } from "../route.js";
+import { ORDERS, canOrder, isUnderWay, mayOrder, order } from "../orders.js";
+import { back, incidentPath, setQuery, workerPath } from "../route.js";
 import { bytes, number, share, span, words } from "../format.js";
 import { html, memo, useEffect } from "../dom.js";
 import { nowUnixS } from "../store.js";
@@ -49,6 +49,11 @@ export function Screen({ state, params: { name }, query, me }) {
     ],
     LEVEL.screen,
   );
+  const whole = name.split("+")[0];
+  if (!worker && found.error && whole !== name && state.workers[whole]) {
+    return html`<div class="screen"><p class="crumbs"><a href="/workers">Workers</a></p><h1>${name}</h1>
+      <p class="empty">It was a part of <a href=${workerPath(whole)}>${whole}</a>, and is one with it again. <a href=${withQuery("/incidents", { worker: name })}>Its incidents</a> are kept.</p></div>`;
+  }
   if (!worker && found.error) {
     return html`<div class="screen"><h1>${name}</h1><${Failed} error=${found.error} again=${found.reload} /><p><a href="/workers">All workers</a></p></div>`;
   }
@@ -73,10 +78,19 @@ export function Screen({ state, params: { name }, query, me }) {
 }
 
 function Buttons({ may, name }) {
-  if (!may.length) return null;
+  const under = Object.keys(ORDERS).filter((what) => !may.includes(what) && isUnderWay(what, name));
+  const shown = [...may, ...under]; // what was ordered may make no sense any more, and is still under way
+  if (!shown.length) return null;
   return html`<div class="buttons" role="group" aria-label="Orders">
-    ${may.map((what) => html`<button key=${what} type="button" class="button" title=${ORDERS[what].key ? `key ${ORDERS[what].key}` : undefined} onClick=${() => order(what, name)}>${ORDERS[what].says}</button>`)}
+    ${shown.map((what) => html`<${OrderButton} key=${what} what=${what} name=${name} />`)}
   </div>`;
+}
+
+function OrderButton({ what, name, component = null }) {
+  const { says, meanwhile, key } = ORDERS[what];
+  const isBusy = isUnderWay(what, name, component);
+  return html`<button type="button" class=${component ? "button small" : "button"} title=${key && !component ? `key ${key}` : undefined} disabled=${isBusy}
+    onClick=${() => order(what, name, component ? { component } : {})}>${isBusy ? meanwhile : says}${component && html`<span class="unseen"> ${component}</span>`}</button>`;
 }
 
 function Trouble({ worker, explain }) {
@@ -178,8 +192,8 @@ function Plan({ detail, worker, me, name }) {
       <ul class="components">
         ${components.map(
           (one) => html`<li key=${one.name}><span class="mono">${one.name}</span> <span class="dim">${one.use ? `${one.use} · ` : ""}${words(one.state)}</span>
-            ${canOrder(me) && worker?.pid && html`<button type="button" class="button small" onClick=${() => order("restart", name, { component: one.name })}>Restart<span class="unseen"> ${one.name}</span></button>`}
-            ${canOrder(me) && detail.may.includes("isolate") && html`<button type="button" class="button small" onClick=${() => order("isolate", name, { component: one.name })}>Isolate<span class="unseen"> ${one.name}</span></button>`}</li>`,
+            ${canOrder(me) && worker?.pid && html`<${OrderButton} what="restart" name=${name} component=${one.name} />`}
+            ${canOrder(me) && detail.may.includes("isolate") && html`<${OrderButton} what="isolate" name=${name} component=${one.name} />`}</li>`,
         )}
       </ul>
     <//>`}

@@ -3,7 +3,7 @@ import { LEVEL, useKeys } from "../keys.js";
 import { Segments, StateWords } from "../ui.js";
 import { Spark } from "../spark.js";
 import { Table } from "../table.js";
-import { bytes, count, grouped, number, share, span } from "../format.js";
+import { bytes, count, grouped, number, share, span, words } from "../format.js";
 import { h, html, memo, useEffect, useMemo, useRef, useState } from "../dom.js";
 import { SORTS, inTree, isLargestFirst, matching, rowMaker, sorted } from "../rows.js";
 import { back, go, setQuery, workerPath } from "../route.js";
@@ -15,9 +15,9 @@ export const title = () => "Workers";
 //: What changes with every look is sorted anew this often only: rows that jump about cannot be read.
 const SORT_MS = 5000;
 
-const flagsOf = (worker) => (worker.flags ?? []).map((flag) => flag.flag).join(", ");
+const flagsOf = (worker) => (worker.flags ?? []).map((flag) => words(flag.flag)).join(", ");
 
-const Name = memo(({ name }) => h("a", { href: workerPath(name) }, name));
+const Name = memo(({ name }) => h("a", { href: workerPath(name), title: name }, name));
 
 // Made for each row once a second: h() and memo() instead of html, which is half as fast.
 const COLUMNS = [
