@@ -333,8 +333,8 @@ def test_signing_in_is_carried_over_whole(desk: Desk) -> None:
     auth = {
         "ticket": {"type": "static", "principals": {"joe": {"ticket": "${TICKET}", "role": "anonymous"}}},
         "wampcra": {"type": "dynamic", "authenticator": "com.auth", "authenticator-realm": "realm1"},
-        "scram": {"type": "static", "users": {"ann": {
-            "kdf": "argon2id13", "iterations": 4, "memory": 512, "salt": "aa", "stored-key": "bb", "server-key": "cc", "role": "anonymous"}}},
+        "scram": {"type": "static", "principals": {"ann": {
+            "kdf": "argon2id-13", "iterations": 4, "memory": 512, "salt": "aa", "stored-key": "bb", "server-key": "cc", "role": "anonymous"}}},
         "cryptosign": {"type": "static", "principals": {"bob": {"authorized_keys": [key], "role": "anonymous"}}},
         "anonymous": {"type": "function", "create": "shop.auth.create", "config": {"a": 1}},
         "cookie": {"type": "static"},
@@ -355,6 +355,7 @@ def test_signing_in_is_carried_over_whole(desk: Desk) -> None:
         "authenticator_realm": "realm1",
     }
     assert found["scram"]["users"]["ann"]["stored-key"] == "bb"
+    assert found["scram"]["users"]["ann"]["kdf"] == "argon2id-13"
     assert found["cryptosign"]["principals"]["bob"]["authorized_keys"] == [key]
     assert found["anonymous"] == {
         "type": "function",
@@ -370,12 +371,16 @@ def test_event_history_and_realm_options(desk: Desk) -> None:
     """What the store of a realm keeps."""
     realm = {
         **REALM, "options": {"enable_meta_api": False, "uri_check": "strict"},
-        "store": {"type": "memory", "event-history": [{"uri": "a.", "match": "prefix", "limit": 7}]},
+        "store": {"type": "memory", "event-history": [{"uri": "a.", "match": "prefix", "limit": 7}, {"uri": "", "match": "prefix"}]},
     }  # fmt: skip
     (bus,) = plans(desk, router(realms=[realm]))
     found = bus["router"]["realms"][0]
 
-    assert found["history"] == [{"uri": "a.", "match": "prefix", "limit": 7}]
+    assert [(kept["uri"], kept["match"]) for kept in found["history"]] == [
+        ("a.", "prefix"),
+        ("", "prefix"),
+    ]
+    assert found["history"][0]["limit"] == 7
     assert (found["meta_api"], found["uri_check"]) == (False, "strict")
 
 
@@ -429,6 +434,56 @@ def test_an_id_of_one_letter_is_a_name(desk: Desk) -> None:
 
     assert bus["name"] == "b"
     assert bus["router"]["transports"][0]["name"] == "ws"
+
+
+def web(port: int, **keys: Any) -> dict[str, Any]:
+    endpoint = {"type": "tcp", "interface": "127.0.0.1", "port": port, **keys}
+    return {"type": "web", "endpoint": endpoint, "paths": {"/": {"type": "json", "value": 1}}}
+
+
+def test_a_router_without_realms_serves_its_pages(desk: Desk) -> None:
+    """A web server as several of Crossbar.io's own examples have it; nobody gets a realm that nobody wrote."""
+    (plan,) = plans(desk, {"type": "router", "transports": [web(8080)]})
+
+    assert plan["router"]["realms"] == []
+    assert [t["name"] for t in plan["router"]["transports"]] == ["t0", "internal"]
+    socket = {**web(8080), "paths": {"ws": {"type": "websocket"}}}
+    notes = loaded(desk, {"type": "router", "transports": [socket]}).notes
+    assert any('serves no realm: who joins over "t0" is refused' in note for note in notes)
+
+
+def test_routers_share_a_port_where_both_say_so(desk: Desk) -> None:
+    """The kernel spreads connections over them; a port that one of them has for itself stays claimed."""
+    one = {"type": "router", "transports": [web(8080, shared=True)]}
+    found = plans(desk, one, one)
+
+    assert [plan["listen"][0].get("shared") for plan in found] == [True, True]
+    with pytest.raises(ConfigError, match=r"port 8080 is claimed by the worker \"router-1\""):
+        plans(desk, one, {"type": "router", "transports": [web(8080)]})
+
+
+def test_modules_with_hyphens_are_modules(desk: Desk) -> None:
+    """No `import` statement takes them, but Crossbar.io does, and so do its examples."""
+    component = {"type": "class", "classname": "my-app.back-end.My", "realm": "realm1", "transport": CLIENT}  # fmt: skip
+    (plan,) = plans(desk, container(component))
+
+    assert plan["components"][0]["use"] == "my-app.back-end:My"
+
+
+def test_nothing_left_to_run_says_why_for_each_worker(desk: Desk) -> None:
+    """The reasons are the answer; "nothing to run" alone sends people searching."""
+    with pytest.raises(ConfigError) as caught:
+        plans(desk, {"type": "websocket-testee"}, {"type": "hostmonitor"})
+
+    head, *reasons = caught.value.problems
+    assert head.endswith(":1 there is nothing to run in it")
+    assert ["workers[0]" in reasons[0], "workers[1]" in reasons[1]] == [True, True]
+
+
+def test_a_trust_root_without_keys_is_refused_by_its_key(desk: Desk) -> None:
+    auth = {"cryptosign": {"type": "static", "trustroots": {"0x66": {}}}}
+    with pytest.raises(ConfigError, match=r"auth\.cryptosign\.trustroots: certificates of a trust"):  # fmt: skip
+        plans(desk, router(transports=[{**SOCKET, "auth": auth}]))
 
 
 def test_the_import_writes_realms_and_transports(tmp_path: Path) -> None:

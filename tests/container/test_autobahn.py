@@ -1,12 +1,14 @@
 """Components written for Autobahn|Python run unchanged: classes, component objects, functions; asyncio and Twisted."""
 
 import importlib.util
+import socket
+import threading
 
 import pytest
 
 from container.conftest import Router
 from container.hosting import Container, wait_for
-from container.test_bus import call
+from container.test_bus import call, on_bus
 from holdfast.bus.errors import NoSuchProcedure
 
 pytestmark = pytest.mark.skipif(
@@ -144,6 +146,77 @@ def test_an_exception_in_on_join_is_a_crash(container: Container, router: Router
 
     assert container.wait_exit() == 70
     assert 'component "calc" crashed: LookupError: no table' in container.stderr()
+
+
+@pytest.mark.parametrize("flavour", ["asyncio", "twisted"])
+def test_an_exception_in_the_constructor_is_a_crash(
+    container: Container, router: Router, flavour: str
+) -> None:
+    """Autobahn prints it and hangs up, again and again: it looked as if the router did not answer."""
+    if flavour == "twisted":
+        pytest.importorskip("twisted.python")
+    router.start()
+    container.urls = [router.url]
+    code = f"""
+from autobahn.{flavour}.wamp import ApplicationSession
+
+class Calc(ApplicationSession):
+    def __init__(self, config):
+        raise LookupError("no table")
+"""
+    container.write("calc.py", code)
+    container.host("calc", "calc:Calc")
+    container.start()
+
+    assert container.wait_exit() == 70
+    assert 'component "calc" crashed: LookupError: no table' in container.stderr()
+
+
+def test_a_session_may_stay_in_on_join(container: Container, router: Router) -> None:
+    """Crossbar.io's first example does: it publishes every second, for ever. An exception in it is still a crash."""
+    router.start()
+    container.urls = [router.url]
+    code = SESSION.replace("FLAVOUR", "asyncio").replace('print("pinged")', "self.told.set()")
+    stay = """
+        self.told = asyncio.Event()
+        await self.told.wait()
+        raise LookupError("no table")
+
+    def add("""
+    container.write("calc.py", code.replace("\n    def add(", stay))
+    container.host("calc", "calc:Calc")
+    container.start_ready()
+    assert call(router, "calc.add", 2, 3) == 5
+
+    on_bus(router, lambda bus: bus.publish("calc.ping", acknowledge=True))
+
+    assert container.wait_exit() == 70
+    assert container.stdout().count("joined realm1") == 1
+    assert 'component "calc" crashed: LookupError: no table' in container.stderr()
+
+
+def test_a_server_that_is_no_router_is_named_at_once(container: Container) -> None:
+    """A wrong path in the URL is answered with 404; Autobahn tells that to its log alone."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            while True:
+                try:
+                    client, _ = server.accept()
+                except OSError:
+                    return
+                with client:
+                    client.recv(4096)
+                    client.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        container.urls = [f"ws://127.0.0.1:{server.getsockname()[1]}/nowhere"]
+        container.write("calc.py", SESSION.replace("FLAVOUR", "asyncio"))
+        container.host("calc", "calc:Calc")
+        container.start()
+
+        wait_for(lambda: "waits for a router" in container.stdout(), "the word about the router")
+        assert "404" in container.stdout()
 
 
 def test_stop_and_restart_say_goodbye_and_take_new_code(

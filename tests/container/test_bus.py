@@ -212,3 +212,15 @@ def test_a_spare_has_imported_what_the_bus_needs_before_it_is_wanted(
     finally:
         os.close(go)
         os.close(give)
+
+
+def test_who_does_not_need_the_bus_does_not_pay_for_it(
+    container: Container, router: Router
+) -> None:
+    """A node with a router offers it to all; a component that only computes has no use for six megabytes."""
+    container.urls = [router.url]
+    container.write("calc.py", "from holdfast.sdk import Component\napp = Component()\n")
+    container.host("calc", "calc:app")
+    container.start_ready()
+
+    assert "msgspec" not in Path(f"/proc/{container.process.pid}/maps").read_text()

@@ -184,6 +184,7 @@ def test_a_socket_held_outside_is_served(container: Container) -> None:
         "echo.py",
         """
 from holdfast.sdk import Component, serve
+os.environ.pop("LISTEN_FDS", None)  # as Twisted does while it is imported
 app = Component()
 
 async def echo(reader, writer):

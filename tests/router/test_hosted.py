@@ -15,6 +15,7 @@ import pytest
 
 import holdfast
 from holdfast.linux.files import write_atomic
+from holdfast.linux.listen import listen
 from holdfast.router import alone
 from node import wait_for
 from router.peers import ABORT, DEADLINE_S, HELLO, ROLES, RawSocketPeer, WebSocketPeer
@@ -25,6 +26,18 @@ if TYPE_CHECKING:
     from node import Node
 
 _CONTAINER = str(Path(holdfast.__file__).parent / "container/__main__.py")
+
+
+def test_two_sockets_of_one_address_only_where_both_are_shared() -> None:
+    """The keeper opens one for each router: what one of them has not taken when it dies waits for its next life."""
+    wanted: Any = {"name": "t0", "kind": "tcp", "host": "127.0.0.1", "port": 0, "path": "", "backlog": 8, "shared": True}  # fmt: skip
+    with socket.socket(fileno=listen(wanted)) as one:
+        wanted["port"] = one.getsockname()[1]
+        with socket.socket(fileno=listen(wanted)) as other:
+            assert other.getsockname() == one.getsockname()
+            del wanted["shared"]
+            with pytest.raises(OSError, match=r"in use"):
+                listen(wanted)
 
 
 class Hosted:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from holdfast.router import alone
+from holdfast.router import alone, links, links_dialled
+from holdfast.router import router as router_module
 from router.peers import (
     CALL,
     DEADLINE_S,
@@ -187,6 +189,48 @@ def test_dead_router_takes_its_procedures_along_and_is_linked_again(town: Town) 
     town.known("a", "com.far")
     caller.call("com.far")
     answer(callee, 2)
+    assert caller.expect(RESULT)[3] == [2]
+
+
+@pytest.mark.parametrize(
+    "frozen", ["a", "b"], ids=["the one that dials", "the one that is dialled"]
+)
+def test_frozen_router_is_given_up_and_taken_back(
+    town: Town, frozen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is stopped keeps its connections: nobody is told by the kernel, and calls would wait for ever."""
+    for module in (links, links_dialled):
+        monkeypatch.setattr(module, "PING_S", 0.2)
+    monkeypatch.setattr(router_module, "_PINGS_EVERY", 1)
+    town.start("b")
+    town.start("a", "b")
+    town.linked("a")
+    town.linked("b")
+    still = "b" if frozen == "a" else "a"
+    callee, local, caller = (town.routers[name].join() for name in (frozen, still, still))
+    callee.register("com.far")
+    local.register("com.near")
+    town.known(still, "com.far")
+    go_on = threading.Event()
+    town.routers[frozen].loop.call_soon_threadsafe(go_on.wait)
+    try:
+        caller.call("com.far", "old")
+        town.unknown(still, "com.far")
+        assert caller.expect(ERROR)[4] == "wamp.error.canceled"
+        caller.call("com.near")
+        answer(local, 1)
+        assert caller.expect(RESULT)[3] == [1]
+    finally:
+        go_on.set()
+
+    town.known(still, "com.far")
+    town.linked("a")
+    town.linked("b")
+    caller.call("com.far", "new")
+    # What was asked before may have reached the callee meanwhile; nobody waits for that answer.
+    while (came := callee.receive())[0] != INVOCATION or came[4:] != [["new"]]:
+        pass
+    callee.send(YIELD, came[1], {}, [2])
     assert caller.expect(RESULT)[3] == [2]
 
 

@@ -15,6 +15,7 @@ from holdfast.bus.declared import (
     subscribe_options,
 )
 from holdfast.bus.handlers import Handler
+from holdfast.bus.terms import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from holdfast.bus.caller import ProgressiveCall
     from holdfast.bus.declared import Invoke, Match
     from holdfast.bus.session import ClientSession
+
+    Arguments = tuple[Any, ...] | list[Any]
 
 
 class Bus:
@@ -77,6 +80,25 @@ class Bus:
             procedure, args, kwargs, timeout_s, on_progress, disclose_me, options, idempotent
         )
 
+    def call_with(
+        self,
+        procedure: str,
+        args: Arguments = (),
+        kwargs: dict[str, Any] | None = None,
+        timeout_s: float | None = None,
+        on_progress: Callable[..., Any] | None = None,
+        disclose_me: bool | None = None,
+        options: dict[str, Any] | None = None,
+        idempotent: bool = False,
+    ) -> Coroutine[Any, Any, Any]:
+        """As :meth:`call`, with the arguments as a list and a dictionary."""
+        session = self.session
+        is_plain = timeout_s is None and on_progress is None and disclose_me is None
+        if session is not None and is_plain and options is None and not idempotent:
+            return session.call_now(procedure, args, kwargs)
+        terms = Terms(timeout_s, on_progress, disclose_me, options, idempotent=idempotent)
+        return self._call_on(procedure, args, kwargs, terms)
+
     def progressive_call(
         self,
         procedure: str,
@@ -96,7 +118,8 @@ class Bus:
                 call.send(b"…")
                 result = await call.finish(b"the rest")
         """
-        return self._progressive_call(procedure, timeout_s, on_progress, disclose_me, options)
+        terms = Terms(timeout_s, on_progress, disclose_me, options)
+        return self._progressive_call(procedure, terms)
 
     @overload
     def publish(self, topic: str, /, *args: Any, acknowledge: Literal[True], options: dict[str, Any] | None = None, **kwargs: Any) -> Awaitable[int]: ...  # fmt: skip
@@ -194,24 +217,10 @@ class Bus:
 
     # -- filled in -------------------------------------------------------------------------------
 
-    def call_with(
-        self,
-        procedure: str,
-        args: tuple[Any, ...] | list[Any] = (),
-        kwargs: dict[str, Any] | None = None,
-        timeout_s: float | None = None,
-        on_progress: Callable[..., Any] | None = None,
-        disclose_me: bool | None = None,
-        options: dict[str, Any] | None = None,
-        idempotent: bool = False,
-    ) -> Coroutine[Any, Any, Any]:
-        """As :meth:`call`, with the arguments as a list and a dictionary."""
-        raise NotImplementedError
-
     def publish_with(
         self,
         topic: str,
-        args: tuple[Any, ...] | list[Any] = (),
+        args: Arguments = (),
         kwargs: dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
         acknowledge: bool = False,
@@ -234,12 +243,10 @@ class Bus:
     async def _declare(self, made: Registration | Subscription) -> None:
         raise NotImplementedError
 
-    def _progressive_call(
-        self,
-        procedure: str,
-        timeout_s: float | None,
-        on_progress: Callable[..., Any] | None,
-        disclose_me: bool | None,
-        options: dict[str, Any] | None,
-    ) -> ProgressiveCall:
+    def _call_on(
+        self, procedure: str, args: Arguments, kwargs: dict[str, Any] | None, terms: Terms
+    ) -> Coroutine[Any, Any, Any]:
+        raise NotImplementedError
+
+    def _progressive_call(self, procedure: str, terms: Terms) -> ProgressiveCall:
         raise NotImplementedError

@@ -7,19 +7,21 @@ takes another way. Message flows: WAMP specification, basic and advanced profile
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 from holdfast.bus.asking import NO_OPTIONS, Asking, name, payload
 from holdfast.bus.errors import CallTimeout
 from holdfast.bus.running import CURRENT, CallResult
+from holdfast.bus.terms import PLAIN
 from holdfast.core.wamp.messages import CALL, CANCEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Self
 
+    from holdfast.bus.api import Arguments
     from holdfast.bus.asking import Link, Message, OnProblem, RunSync
+    from holdfast.bus.terms import Terms
 
 
 class Wait:
@@ -54,36 +56,16 @@ class Caller(Asking):
         self._can_cancel = bool(features.get("call_canceling") or features.get("call_cancelling"))
         self._extras: dict[int, Wait] = {}
 
-    def call_with(
-        self,
-        procedure: str,
-        args: tuple[Any, ...] | list[Any] = (),
-        kwargs: dict[str, Any] | None = None,
-        timeout_s: float | None = None,
-        on_progress: Callable[..., Any] | None = None,
-        disclose_me: bool | None = None,
-        options: dict[str, Any] | None = None,
-        idempotent: bool = False,  # noqa: ARG002 -- a session has one life; Connection repeats
-    ) -> Coroutine[Any, Any, Any]:
-        """As :meth:`call`, with the arguments as a list and a dictionary."""
-        if timeout_s is None and on_progress is None and disclose_me is None and options is None:
-            return self.call_now(procedure, args, kwargs)
-        return self._call_fully(
-            procedure, args, kwargs, timeout_s, on_progress, disclose_me, options
-        )
-
     def call_now(
-        self, procedure: str, args: tuple[Any, ...] | list[Any], kwargs: dict[str, Any] | None
+        self, procedure: str, args: Arguments, kwargs: dict[str, Any] | None
     ) -> Coroutine[Any, Any, Any]:
         """As :meth:`call` without any options."""
         running = CURRENT.get()
         if running is None or running.deadline_s is None:
             return self._call(procedure, args, kwargs)
-        return self._call_fully(procedure, args, kwargs, None, None, None, None)
+        return self._call_on(procedure, args, kwargs, PLAIN)
 
-    async def _call(
-        self, procedure: str, args: tuple[Any, ...] | list[Any], kwargs: dict[str, Any] | None
-    ) -> Any:
+    async def _call(self, procedure: str, args: Arguments, kwargs: dict[str, Any] | None) -> Any:
         request = self._request + 1
         self._emit([CALL, request, NO_OPTIONS, procedure], args, kwargs)
         self._request = request
@@ -97,17 +79,10 @@ class Caller(Asking):
             name(error, f"calling {procedure}")
             raise
 
-    async def _call_fully(
-        self,
-        procedure: str,
-        args: tuple[Any, ...] | list[Any],
-        kwargs: dict[str, Any] | None,
-        timeout_s: float | None,
-        on_progress: Callable[..., Any] | None,
-        disclose_me: bool | None,
-        options: dict[str, Any] | None,
+    async def _call_on(
+        self, procedure: str, args: Arguments, kwargs: dict[str, Any] | None, terms: Terms
     ) -> Any:
-        made, timeout_s = _call_options(timeout_s, on_progress, disclose_me, options)
+        made, timeout_s = terms.wire()
         if timeout_s is not None and timeout_s <= 0:
             late = CallTimeout("no time was left for this call")
             late.doing = f"calling {procedure}"
@@ -115,18 +90,11 @@ class Caller(Asking):
         request = self._request + 1
         self._emit([CALL, request, made, procedure], args, kwargs)
         self._request = request
-        wait = self._expect(request, on_progress, timeout_s)
+        wait = self._expect(request, terms.on_progress, timeout_s)
         return await self._result(request, procedure, wait)
 
-    def _progressive_call(
-        self,
-        procedure: str,
-        timeout_s: float | None,
-        on_progress: Callable[..., Any] | None,
-        disclose_me: bool | None,
-        options: dict[str, Any] | None,
-    ) -> ProgressiveCall:
-        return ProgressiveCall(self, procedure, timeout_s, on_progress, disclose_me, options)
+    def _progressive_call(self, procedure: str, terms: Terms) -> ProgressiveCall:
+        return ProgressiveCall(self, procedure, terms)
 
     def _expect(
         self, request: int, on_progress: Callable[..., Any] | None, timeout_s: float | None
@@ -219,19 +187,11 @@ class ProgressiveCall:
 
     __slots__ = ("_made", "_on_progress", "_procedure", "_request", "_session", "_timeout_s", "_wait")  # fmt: skip
 
-    def __init__(
-        self,
-        session: Caller,
-        procedure: str,
-        timeout_s: float | None,
-        on_progress: Callable[..., Any] | None,
-        disclose_me: bool | None,
-        options: dict[str, Any] | None,
-    ) -> None:
+    def __init__(self, session: Caller, procedure: str, terms: Terms) -> None:
         self._session = session
         self._procedure = procedure
-        self._made, self._timeout_s = _call_options(timeout_s, on_progress, disclose_me, options)
-        self._on_progress = on_progress
+        self._made, self._timeout_s = terms.wire()
+        self._on_progress = terms.on_progress
         self._request = 0
         self._wait: Wait | None = None
 
@@ -273,23 +233,3 @@ class ProgressiveCall:
                 self._wait.timer.cancel()
             if self._wait.future.done() and not self._wait.future.cancelled():
                 self._wait.future.exception()  # nobody asked for it; that is no reason to complain
-
-
-def _call_options(
-    timeout_s: float | None,
-    on_progress: Callable[..., Any] | None,
-    disclose_me: bool | None,
-    options: dict[str, Any] | None,
-) -> tuple[dict[str, Any], float | None]:
-    running = CURRENT.get()
-    if running is not None and running.deadline_s is not None:
-        left_s = running.deadline_s - time.monotonic()
-        timeout_s = left_s if timeout_s is None else min(timeout_s, left_s)
-    made: dict[str, Any] = dict(options) if options else {}
-    if timeout_s is not None:
-        made["timeout"] = max(1, int(timeout_s * 1000))  # 0 would mean "no limit"
-    if on_progress is not None:
-        made["receive_progress"] = True
-    if disclose_me is not None:
-        made["disclose_me"] = disclose_me
-    return made, timeout_s

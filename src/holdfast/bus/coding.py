@@ -78,9 +78,12 @@ def encoder(codec: Codec) -> Encode:
         if len(args) == 1 and not kwargs and args[0].__class__ in plain and not head[2]:
             head.append(args)
             try:
-                return write(head)
+                data = write(head)
             except (ValueError, OverflowError):
-                head.pop()  # half a surrogate, too large a number: the codec says so
+                data = _BINARY  # half a surrogate, too large a number: the codec says so
+            if _BINARY not in data:
+                return data
+            head.pop()
         return say(head, args, kwargs)
 
     return say_plainly

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from holdfast.bus.urls import Url
 
 #: Offered to the router; over WebSocket it chooses, over RawSocket the first one that it takes is used.
-SERIALIZERS = ("msgpack", "json")
+SERIALIZERS = ("msgpack", "json", "cbor")
 #: Seconds between two questions whether the router is there.
 PING_S = 10.0
+#: A router that says nothing more does not keep a closed TLS connection for longer than this; asyncio would wait 30 s.
+TLS_END_S = 1.0
 
 
 class Joined(NamedTuple):
@@ -134,6 +136,7 @@ async def _open_link(
         elif url.is_tls:
             await loop.create_connection(
                 lambda: link, url.host, url.port, ssl=ssl or _default_ssl(), server_hostname=url.host,
+                ssl_shutdown_timeout=TLS_END_S,
             )  # fmt: skip
         else:
             await loop.create_connection(lambda: link, url.host, url.port)

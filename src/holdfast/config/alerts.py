@@ -7,6 +7,7 @@ are an ordinary worker's. What one key may be is :mod:`holdfast.config.alerts_de
 
 from typing import TYPE_CHECKING, Any
 
+from holdfast.config import own_workers
 from holdfast.config.alerts_definitions import ALERTS, DEAD_MAN
 from holdfast.config.joined import Config, Entry
 from holdfast.config.machine import absolute
@@ -41,23 +42,14 @@ class Alerts:
 
     def worker(self, plan: "WorkerPlan") -> "WorkerPlan":
         """Return the plan of the worker, from that of one that has nothing of its own."""
-        component: Any = {
-            "name": WORKER,
-            "use": USE,
-            "settings": settings_of(ALERTS.filled(self._table.given), self._table),
-        }
-        return {**plan, "components": [component], "isolate": 0}
+        settings = settings_of(ALERTS.filled(self._table.given), self._table)
+        return own_workers.made_of(plan, WORKER, USE, settings)
 
     # -- what contradicts itself -----------------------------------------------------------------------
 
     def _check(self) -> None:
-        config, problems = self._config, self._problems
-        for table in (config.workers, config.components, config.groups):
-            taken = table.get(WORKER)
-            if taken is not None:
-                says = f'the name "{WORKER}" is taken: it is the process that [alerts] asks for'
-                problems.add(taken.where, says, "choose another name", of_key=True)
-        check(self._table, problems)
+        own_workers.check_name(WORKER, self._config, self._problems)
+        check(self._table, self._problems)
 
 
 def settings_of(full: dict[str, Any], table: Entry) -> dict[str, Any]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         RealmPlan,
         RolePlan,
         RouterPlan,
+        TransportPlan,
     )
     from holdfast.model.plan import ComponentPlan, Listener
 
@@ -51,7 +52,9 @@ class Bus:
             name for name, entry in config.workers.items() if entry.given.get("kind") == "router"
         ]
         self.run_dir = run_dir_for(state_dir) if self.routers else ""
-        self.is_default = bool(self.routers) and not config.realms
+        # `realms = []` says that a router has pages only: it is no reason for a realm that nobody wrote.
+        is_wanted = any("realms" not in config.workers[name].raw for name in self.routers)
+        self.is_default = is_wanted and not config.realms
         self.realms: dict[str, RealmPlan] = {
             name: self._realm(name, entry) for name, entry in config.realms.items()
         }
@@ -134,6 +137,7 @@ class Bus:
         transports, listeners = router.compile()
         self._check_exposed(router)
         self._check_roles(router)
+        self._check_anybody_joins(job, transports)
         realms = [self.realms[name] for name in self.serves[job.name]]
         return {
             "realms": realms,
@@ -142,6 +146,17 @@ class Bus:
             "links": self._links(job),
             "identity": router.identity(),
         }, listeners
+
+    def _check_anybody_joins(self, job: Job, transports: "list[TransportPlan]") -> None:
+        """Complain about WAMP without a realm; pages need none."""
+        if self.serves[job.name] or job.given.get("realms") != []:
+            return
+        for transport in transports:
+            paths = transport["paths"].values()
+            has_wamp = transport["websocket"] or transport["rawsocket"]
+            if not transport["internal"] and (has_wamp or any(p["websocket"] for p in paths)):
+                says = f"serves no realm: who joins over {quoted(transport['name'])} is refused"
+                self.problems.warn(job.where("realms"), says, "name a realm, or serve pages only")
 
     def _check_exposed(self, router: RouterJob) -> None:
         if not self.is_default:
@@ -220,7 +235,7 @@ class Bus:
             self.problems.add(
                 entry.where.at("auth"), says, 'name the router:  bus = "wss://…"', of_key=True
             )
-        if not self.routers:
+        if not self.routers or not self.realms:
             for key in ("realm", "role"):
                 if key in given:
                     says = "there is no router on this node, and `bus` does not name one elsewhere"

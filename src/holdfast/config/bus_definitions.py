@@ -185,7 +185,8 @@ WAMPCRA = _method(
 SCRAM = _method(
     "scram", "A password that is neither sent nor kept (RFC 5802).", "users",
     _people("SCRAM credentials of somebody", "One who signs in by SCRAM.",
-            Key("kdf", Choice("pbkdf2", "argon2id13"), "How the password was hashed.", default="pbkdf2", example='"argon2id13"'),
+            Key("kdf", Choice("pbkdf2", "argon2id13", "argon2id-13"), "How the password was hashed; `argon2id-13` is Autobahn's dialect.",
+                default="pbkdf2", example='"argon2id13"'),
             Key("iterations", Integer(1, 100_000_000), "Its rounds.", required=True, example="4096"),
             Key("memory", Integer(1, 1 << 30), "Its memory in KiB (argon2id13).", example="512"),
             Key("salt", Text("a text in Base64 or hex"), "Its salt.", required=True, example='"c2FsdA=="'),
@@ -339,6 +340,8 @@ TRANSPORT = Table(
         required=True, also=("address", "endpoint", "bind", "url"), example='"tcp://127.0.0.1:8080"'),
     Key("name", NameText(), "Its name, in status and logs.", default_words='"t0", "t1" and so on', also=("id",), example='"public"'),
     Key("backlog", Integer(1, 65535), "How many connections may wait.", default=1024, example="1024"),
+    Key("shared", Boolean(), "Whether other routers may listen at the same TCP address, all with this key; the kernel spreads connections over them.",
+        default=False, also=("reuse_port",), example="true"),
     Key("tls", TLS, "TLS on this socket.", example='{ certificate = "cert.pem", key = "key.pem" }'),
     Key("auth", AUTH, "The ways to sign in at each service that has no `auth` of its own.", default_words="anonymous",
         example='{ anonymous = { role = "guest" } }'),
@@ -400,7 +403,7 @@ LINK = Table(
 ROUTER_KEYS = (
     Key("transport", ListOf(TRANSPORT, "tables: [[worker.NAME.transport]]"), "What it listens on, in full; `listen` is the short form.",
         only="router", also=("transports",), example='[{ listen = "tcp://127.0.0.1:8080" }]'),
-    Key("realms", ListOf(Text("the name of a realm"), 'a list of realms, as ["realm1"]', least=1), "The realms that it serves.",
+    Key("realms", ListOf(Text("the name of a realm"), 'a list of realms, as ["realm1"]'), "The realms that it serves; none with `[]`: pages only.",
         only="router", default_words="every [realm.NAME]", example='["realm1"]'),
     Key("tls", TLS, "TLS for the wss://, https:// and rss:// addresses of `listen`.", only="router",
         example='{ certificate = "cert.pem", key = "key.pem" }'),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.config.importers import read_crossbar
 from holdfast.config.problems import Document, Path, Problems, Where, dotted
 from holdfast.config.reading import fill_in, shown_path
+from holdfast.model.errors import ConfigError
 
 if TYPE_CHECKING:
     from holdfast.config.importers.tree import Node
@@ -54,6 +55,10 @@ def read(path: str, environ: Mapping[str, str], problems: Problems) -> tuple[Doc
     """
     text, draft, notes = read_crossbar(path, shown_path(path))
     data: dict[str, Any] = tomllib.loads(draft.write([]))
+    if not data.get("worker"):
+        # The reasons are the answer here, not something beside it.
+        reasons = [note.partition("\n")[0] for note in notes if " workers[" in note]
+        raise ConfigError([f"{shown_path(path)}:1 there is nothing to run in it", *reasons])
     document = CrossbarDocument(path, text, data, draft.origins)
     fill_in(data, Where(document, ()), environ, problems)
     for place, value in draft.exact.items():

@@ -8,6 +8,7 @@ it is being restarted. What one key may be is :mod:`holdfast.config.dashboard_de
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+from holdfast.config import own_workers
 from holdfast.config.dashboard_definitions import DASHBOARD, PROXY, USER
 from holdfast.config.joined import Config, Entry
 from holdfast.config.kinds import host_and_port
@@ -50,8 +51,7 @@ class Dashboard:
 
     def worker(self, plan: "WorkerPlan") -> "WorkerPlan":
         """Return the plan of the worker, from that of one that has nothing of its own."""
-        component: Any = {"name": WORKER, "use": USE, "settings": self.settings()}
-        return {**plan, "components": [component], "isolate": 0}
+        return own_workers.made_of(plan, WORKER, USE, self.settings())
 
     def settings(self) -> dict[str, Any]:
         """Return what the process is told: every key with its default, paths absolute."""
@@ -76,12 +76,8 @@ class Dashboard:
     # -- what contradicts itself -----------------------------------------------------------------------
 
     def _check(self) -> None:
-        config, problems, where = self._config, self._problems, self._table.where
-        for table in (config.workers, config.components, config.groups):
-            taken = table.get(WORKER)
-            if taken is not None:
-                says = f'the name "{WORKER}" is taken: it is the process that [dashboard] asks for'
-                problems.add(taken.where, says, "choose another name", of_key=True)
+        problems, where = self._problems, self._table.where
+        own_workers.check_name(WORKER, self._config, problems)
         full = self._full
         if "key_file" in full and "certificate_file" not in full:
             says = "a key without a certificate"

@@ -6,6 +6,7 @@ what the process does that of :mod:`holdfast.forward`.
 
 from typing import TYPE_CHECKING, Any
 
+from holdfast.config import own_workers
 from holdfast.config.forward_definitions import TARGETS
 from holdfast.config.joined import Config, Entry
 from holdfast.config.machine import absolute
@@ -38,8 +39,7 @@ class Forward:
 
     def worker(self, plan: "WorkerPlan") -> "WorkerPlan":
         """Return the plan of the worker, from that of one that has nothing of its own."""
-        component: Any = {"name": WORKER, "use": USE, "settings": {"target": self._settings()}}
-        made: WorkerPlan = {**plan, "components": [component], "isolate": 0}
+        made = own_workers.made_of(plan, WORKER, USE, {"target": self._settings()})
         if self._to_stdout():
             made["log"] = None  # what it writes is meant for whoever started the node
         return made
@@ -65,12 +65,8 @@ class Forward:
     # -- what contradicts itself -----------------------------------------------------------------------
 
     def _check(self) -> None:
-        config, problems, where = self._config, self._problems, self._table.where
-        for table in (config.workers, config.components, config.groups):
-            taken = table.get(WORKER)
-            if taken is not None:
-                says = f'the name "{WORKER}" is taken: it is the process that [forward] asks for'
-                problems.add(taken.where, says, "choose another name", of_key=True)
+        problems, where = self._problems, self._table.where
+        own_workers.check_name(WORKER, self._config, problems)
         found = self._table.given.get("target", {})
         if found == {} and "target" in self._table.given:
             says = "there is no target here: nothing would be forwarded"

@@ -38,7 +38,7 @@ class _Port:
     """A listening socket in the making."""
 
     __slots__ = (
-        "auth", "backlog", "given", "host", "kind", "name", "number", "path", "store", "tls", "where",
+        "auth", "backlog", "given", "host", "kind", "name", "number", "path", "shared", "store", "tls", "where",
     )  # fmt: skip
 
     def __init__(self, kind: str, host: str, number: int, path: str, where: Where) -> None:
@@ -46,6 +46,7 @@ class _Port:
         self.where = where
         self.name = ""
         self.backlog: int = b.TRANSPORT.defaults["backlog"]
+        self.shared = False
         self.tls: TlsPlan | None = None
         self.store = ""  #: where its cookies are kept, unless it is said
         self.auth: AuthPlan | None = (
@@ -145,6 +146,7 @@ class RouterJob:
             port = _Port(kind, host, number, path, where)
             port.name = given.get("name", "")
             port.backlog = given.get("backlog", port.backlog)
+            port.shared = given.get("shared", False)
             port.given = {
                 key: given[key] for key in ("auth", "websocket", "rawsocket") if key in given
             }
@@ -188,11 +190,17 @@ class RouterJob:
                 self.problems.add(where, f"{shown_path(port.path)} is a directory")
         elif not (port.host.startswith("127.") or port.host == "::1"):
             self.exposed.append((f"{port.host}:{port.number}", where))
-        self.job.claim(port.kind, port.host, port.number, port.path, where)
-        return {
+        if port.shared and port.kind == "unix":
+            says = "a Unix socket cannot be shared: its path is one router's"
+            self.problems.add(where.at("shared"), says, "give each router a path of its own")
+        self.job.claim(port.kind, port.host, port.number, port.path, where, shared=port.shared)
+        listener: Listener = {
             "name": name, "kind": cast("Any", port.kind), "host": port.host, "port": port.number, "path": port.path,
             "backlog": port.backlog,
         }  # fmt: skip
+        if port.shared:
+            listener["shared"] = True
+        return listener
 
     # -- services ----------------------------------------------------------------------------------
 

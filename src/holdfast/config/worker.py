@@ -56,7 +56,9 @@ class Node:
         self.problems = problems
         self.machine = Machine()
         self.jobs_workers: list[str] = []  # configured ones, without their steward
-        self.claims: dict[int | str, list[tuple[str, str]]] = {}  # port or path -> (host, worker)
+        self.claims: dict[
+            int | str, list[tuple[str, str, bool]]
+        ] = {}  # port or path -> (host, worker, is shared)
 
 
 class Job:
@@ -508,12 +510,16 @@ class Job:
             where, says, f'the worker speaks the protocol; here stands "tcp://{shown}"', kind
         )
 
-    def claim(self, kind: str, host: str, port: int, path: str, where: Where) -> None:
-        """Complain about a socket that a worker has already."""
+    def claim(
+        self, kind: str, host: str, port: int, path: str, where: Where, *, shared: bool = False
+    ) -> None:
+        """Complain about a socket that a worker has already, unless both say that they share it."""
         if kind == "tcp" and port == 0:
             return  # any free port: never the same one
         claims = self.node.claims.setdefault(port if kind == "tcp" else path, [])
-        for other_host, other in claims:
+        for other_host, other, is_shared in claims:
+            if shared and is_shared and other != self.name:
+                continue
             if other_host == host or {other_host, host} & {"0.0.0.0", "::"}:
                 what = f"port {port}" if kind == "tcp" else shown_path(path)
                 whose = "this worker" if other == self.name else f'the worker "{other}"'
@@ -521,7 +527,7 @@ class Job:
                     where, f"{what} is claimed by {whose} already", "choose another one"
                 )
                 break
-        claims.append((host, self.name))
+        claims.append((host, self.name, shared))
 
 
 def _named(value: object) -> str:

@@ -1,8 +1,8 @@
 """How does an unchanged Autobahn|Python component run here?
 
 A session class, a component object or a function is given a connection to the realm that the configuration says, and a new
-session object after each loss, with growing pauses. It is ready when its `onJoin` has ended. An exception in `onJoin` is a
-crash of the process, as in a start function of our own; one that the bus is to blame for (the procedure is taken, the connection
+session object after each loss, with growing pauses. It is ready when its `onJoin` has ended, or goes on for so long that it is one
+which stays there (a loop that publishes every second, as in Crossbar.io's own examples). An exception in `onJoin` is a crash of the process, as in a start function of our own; one that the bus is to blame for (the procedure is taken, the connection
 was lost) leads to the next attempt. A session that leaves by itself has ended. Sign-in: what the configuration says,
 unless the component has its own `onConnect` and `onChallenge`. Model: Crossbar.io's containers.
 """
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: A router has this long to let a session in.
 JOIN_S = 10.0
+#: An `onJoin` that runs for longer is the component's work, not its preparation.
+STAYS_S = 2.0
 _NORMAL = ("wamp.close.normal", "wamp.close.goodbye_and_out")
 _LOST = "wamp.close.transport_lost"
 
@@ -75,6 +77,8 @@ class Foreign:
         self._ended: asyncio.Future[str] | None = None
         self._has_left = False
         self._has_told = False
+        self._has_begun = False  #: the connection has come as far as a session
+        self._refusals = 0  #: connections that have not
         self._trouble = ""
         self._txaio = self._use_flavour()
 
@@ -108,7 +112,9 @@ class Foreign:
             began_s = self._loop.time()
             try:
                 await self._live_once(url)
-            except (OSError, Gone, TimeoutError) as error:
+            except TimeoutError as error:
+                self._tell_waiting(str(error) or f"no answer in {JOIN_S:g} s")
+            except (OSError, Gone) as error:
                 self._tell_waiting(str(error) or type(error).__name__)
             else:
                 if not self._has_left:
@@ -122,23 +128,38 @@ class Foreign:
         """Return when the session has left by itself; raise Gone, OSError or what ``onJoin`` raised."""
         ended: asyncio.Future[str] = self._loop.create_future()
         self._ended = ended
+        welcome: asyncio.Future[None] = self._loop.create_future()
         joined: asyncio.Future[None] = self._loop.create_future()
+        self._has_begun = False
 
         def make_session() -> Any:
-            self.session = session = self._make_session()
-            self._dress(session, joined, ended)
+            self._has_begun = True
+            try:
+                self.session = session = self._make_session()
+            except Exception as error:
+                # Autobahn prints it and hangs up: for us it is what an exception in onJoin is.
+                if not joined.done():
+                    joined.set_exception(error)
+                raise
+            self._dress(session, welcome, joined, ended)
             return session
 
         both: list[asyncio.Future[Any]] = [joined, ended]
         connection = await self._connect(url, make_session)
         try:
             async with asyncio.timeout(JOIN_S):
-                await asyncio.wait({*both}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([welcome, *both], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED, timeout=STAYS_S)
             if joined.done():
                 joined.result()
+            if joined.done() or not ended.done():
                 self._is_there()
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if joined.done():
+                joined.result()
             reason = await ended
         finally:
+            joined.cancel()  # what becomes of an onJoin whose session is over is nobody's business
             self._close(connection)
         if reason not in _NORMAL:
             raise Gone(reason)
@@ -187,7 +208,11 @@ class Foreign:
         return self._loop
 
     def _dress(
-        self, session: Any, joined: "asyncio.Future[None]", ended: "asyncio.Future[str]"
+        self,
+        session: Any,
+        welcome: "asyncio.Future[None]",
+        joined: "asyncio.Future[None]",
+        ended: "asyncio.Future[str]",
     ) -> None:
         """Put our ears and the configured sign-in onto a session object; its class stays as it is."""
         auth = dict(self._plan["auth"])
@@ -207,6 +232,7 @@ class Foreign:
             )  # fmt: skip
 
         def on_join(details: Any) -> Any:
+            _settle(welcome)
             running = self._txaio.as_future(plain_on_join, details)
             self._txaio.add_callbacks(running, lambda _: _settle(joined), lambda f: self._failed_to_join(joined, f.value))  # fmt: skip
             return running
@@ -267,9 +293,14 @@ class Foreign:
             module = importlib.import_module(f"autobahn.{flavour}.websocket")
             factory = module.WampWebSocketClientFactory(make_session, url=url)
             factory.setProtocolOptions(openHandshakeTimeout=JOIN_S)
+            end = "onClose"
         else:
             module = importlib.import_module(f"autobahn.{flavour}.rawsocket")
-            factory = module.WampRawSocketClientFactory(make_session, serializer=_serializer())
+            factory = module.WampRawSocketClientFactory(
+                make_session, serializer=_serializer(self._refusals)
+            )
+            end = "connectionLost" if self._is_twisted else "connection_lost"
+        self._listen_for_end(factory, end)
         if scheme == "unix":
             if self._is_twisted:
                 return await self._endpoint("UNIXClientEndpoint", rest, factory=factory)
@@ -287,6 +318,21 @@ class Foreign:
             options = importlib.import_module("twisted.internet.ssl").optionsForClientTLS(host)
             return await self._endpoint("SSL4ClientEndpoint", host, port, options, factory=factory)
         return await self._endpoint("TCP4ClientEndpoint", host, port, factory=factory)
+
+    def _listen_for_end(self, factory: Any, name: str) -> None:
+        """Hear of a connection that ends before there is a session: of that Autobahn tells nobody."""
+        cls = factory.protocol
+        plain = getattr(cls, name)
+        ended = self._ended
+
+        def heard(protocol: Any, *args: Any) -> None:
+            plain(protocol, *args)
+            if not self._has_begun and ended is not None and not ended.done():
+                self._refusals += 1
+                says = args[2] if name == "onClose" else None
+                ended.set_result(str(says or "the router closed the connection before a session"))
+
+        factory.protocol = type(cls.__name__, (cls,), {name: heard})
 
     async def _endpoint(self, kind: str, *where: Any, factory: Any) -> Any:
         endpoints = importlib.import_module("twisted.internet.endpoints")
@@ -383,8 +429,9 @@ def _settle(future: "asyncio.Future[None]") -> None:
         future.set_result(None)
 
 
-def _serializer() -> Any:
-    """Return MessagePack, or JSON where Autobahn found no library for it."""
+def _serializer(refusals: int) -> Any:
+    """Return MessagePack, and one after the other of those for which Autobahn found a library: a RawSocket offers only one."""
     known = importlib.import_module("autobahn.wamp.serializer")
-    cls = getattr(known, "MsgPackSerializer", None) or known.JsonSerializer
-    return cls()
+    names = ("MsgPackSerializer", "CBORSerializer", "JsonSerializer")
+    classes = [getattr(known, name) for name in names if hasattr(known, name)]
+    return classes[refusals % len(classes)]()

@@ -26,7 +26,7 @@ from holdfast.sdk.lastwords import one_line, report
 from holdfast.sdk.life import remember_tasks
 from holdfast.sdk.logline import write_text
 from holdfast.sdk.recorder import RECORDER
-from holdfast.sdk.serving import keep_listen_fds_from_children
+from holdfast.sdk.serving import keep_listen_fds
 from holdfast.wire import jsonlite, layout
 
 TYPE_CHECKING = False
@@ -73,7 +73,7 @@ def main(collect_at: "tuple[int, int, int]", taken: int) -> "NoReturn":
         except OSError as error:
             # Less evidence of a crash, should there be one; that is no reason not to serve.
             write_text(2, f"holdfast: no file for last words: {error}\n")
-    keep_listen_fds_from_children()
+    keep_listen_fds()
     _set_name(worker)
     go = os.environ.get("HOLDFAST_GO", "")
     main_path = f"{os.path.dirname(pulse_path)}/{worker}"
@@ -152,11 +152,9 @@ def _tell(do: str, tell: "Callable[[], Any]", reply: "Reply") -> None:
 
 
 def _take_census(request: "Answer", reply: "Reply") -> None:
-    from holdfast.agent.growth import growth
+    from holdfast.agent.growth import answer
 
-    window_s = request.get("window_s")
-    seconds = float(window_s) if isinstance(window_s, (int, float)) else 1.0
-    reply({"ok": True, "census": growth(seconds, trace=bool(request.get("trace", True)))})
+    reply(answer(request))
 
 
 def _refuse(says: str) -> "NoReturn":

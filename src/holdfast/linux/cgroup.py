@@ -167,6 +167,31 @@ def memory_usage(node: str, worker: str) -> "int | None":
     return None
 
 
+def quotas(node: str) -> "tuple[list[str], str]":
+    """Return the directories whose ``cpu.stat`` tells how long a quota kept the whole node from running, and what those of its workers begin with."""
+    usable = [tree for tree in trees() if tree.controller == "cpu"]
+    if usable:
+        return [tree.path for tree in usable], _group(usable[0], node, "")
+    found = []
+    # Nothing can be made below it, but what it says can be read.
+    for kind, mount, options in _mounts():
+        if kind == "cgroup2" or "cpu" in options:
+            base = mount + _own_path("" if kind == "cgroup2" else "cpu")
+            found.append(base if os.path.isdir(base) else mount)
+    return found, ""
+
+
+def throttled_s(stat: bytes) -> float:
+    """Return the seconds that a group has been held back so far, by the text of its ``cpu.stat``; 0 where it is not counted."""
+    for line in stat.splitlines():
+        key, _, value = line.partition(b" ")
+        if key == b"throttled_usec":
+            return int(value) / 1e6
+        if key == b"throttled_time":
+            return int(value) / 1e9
+    return 0.0
+
+
 def _settings(tree: Tree, limits: "Limits") -> "list[tuple[str, str]]":
     memory, cpu, processes = limits["memory_bytes"], limits["cpu_share"], limits["processes"]
     if tree.controller == "memory" and memory:

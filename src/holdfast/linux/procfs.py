@@ -8,6 +8,7 @@ from holdfast.linux import system as os
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+PROCESSORS = os.cpu_count() or 1
 
 
 class Reading:

@@ -74,6 +74,9 @@ if TYPE_CHECKING:
         port: int
         path: str
         backlog: int
+        shared: NotRequired[
+            bool
+        ]  # SO_REUSEPORT: sockets of other workers may have the address, too
 
     class User(TypedDict):
         """Whom a worker runs as, numbers only."""

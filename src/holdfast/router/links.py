@@ -17,7 +17,7 @@ from traceback import format_exception
 
 from holdfast.core.wamp.link import Link
 from holdfast.core.wamp.permissions import TRUSTED
-from holdfast.router.links_neighbour import MARK, TWICE, Neighbour
+from holdfast.router.links_neighbour import MARK, PING_S, TWICE, Neighbour
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,6 +75,9 @@ class Links:
         link = Link(realm, session, connection, self._says)
         if self.opened(Neighbour(realm, peer, peer, link, session.identity.authid)):
             connection.receive = link.receive
+            # Whoever opened the link asks us; a router that is frozen asks nothing, and its calls would wait for ever. The
+            # internal socket, over which the routers of a node are linked, has no pings of its own.
+            connection.plan = {**connection.plan, "ping_s": PING_S, "ping_timeout_s": PING_S}
 
     def left(self, session: Session) -> None:
         """Forget a link whose session is over, before its realm does."""

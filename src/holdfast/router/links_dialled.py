@@ -31,7 +31,7 @@ from holdfast.core.wamp.messages import (
 from holdfast.core.wamp.permissions import TRUSTED
 from holdfast.core.wamp.session import Identity, Session
 from holdfast.model.errors import ConfigError
-from holdfast.router.links_neighbour import MARK, Neighbour
+from holdfast.router.links_neighbour import MARK, PING_S, Neighbour
 from holdfast.wire.wamp.errors import EncodeError, ProtocolError
 
 TYPE_CHECKING = False
@@ -48,8 +48,6 @@ TOO_LARGE = "wamp.error.payload_size_exceeded"
 INVALID_PAYLOAD = "wamp.error.invalid_payload"
 #: Limit of one attempt: connection, handshake, sign-in.
 ATTEMPT_S = 5.0
-#: A router that says nothing for this long is asked, and given up after as long again.
-PING_S = 3.0
 #: No pause between attempts is longer: calls wait for nobody.
 PAUSE_S = 1.0
 #: Unsent output beyond this: the other router does not read, and is given up.

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 MARK = "x_link"
 #: Why a link is closed that has a twin.
 TWICE = "holdfast.close.linked_already"
+#: A router that says nothing for this long is asked, and given up after as long again; at both ends of a link.
+PING_S = 3.0
 
 
 class Neighbour:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _FIRST = 3
+#: Whose they are and their names, once they were kept. Asking the environment each time is not enough: Twisted takes
+#: LISTEN_FDS out of it when it is imported, and a router with a component of Twisted beside it would have no sockets.
+_kept: "tuple[int, list[str]] | None" = None
 
 
 def listen_fds() -> "dict[str, socket.socket]":
@@ -25,18 +28,22 @@ def listen_fds() -> "dict[str, socket.socket]":
     Each call duplicates the descriptors: closing a returned socket leaves the inherited one for the next
     start of the component. Sockets without a name are called by their descriptor number.
     """
-    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
-    found = {}
-    for at in range(_inherited_count()):
-        name = names[at] if at < len(names) and names[at] else str(_FIRST + at)
-        found[name] = socket.socket(fileno=os.dup(_FIRST + at))
-    return found
+    return {
+        name: socket.socket(fileno=os.dup(_FIRST + at))
+        for at, name in enumerate(_inherited_names())
+    }
 
 
-def keep_listen_fds_from_children() -> None:
-    """See to it that programs started from here do not hold the listening sockets open after our end."""
-    for at in range(_inherited_count()):
+def keep_listen_fds() -> None:
+    """Remember the listening sockets, whatever becomes of the environment, and keep them from programs started here.
+
+    Those would hold them open after our end.
+    """
+    global _kept
+    names = _inherited_names()
+    for at in range(len(names)):
         os.set_inheritable(_FIRST + at, False)
+    _kept = os.getpid(), names
 
 
 async def serve(
@@ -77,11 +84,17 @@ async def serve(
     return server
 
 
-def _inherited_count() -> int:
+def _inherited_names() -> "list[str]":
+    if _kept is not None:
+        return _kept[1] if _kept[0] == os.getpid() else []
     for_pid = os.environ.get("LISTEN_PID", "")
     count = os.environ.get("LISTEN_FDS", "")
-    is_ours = count.isdigit() and for_pid in ("", str(os.getpid()))
-    return int(count) if is_ours else 0
+    if not count.isdigit() or for_pid not in ("", str(os.getpid())):
+        return []
+    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
+    return [
+        names[at] if at < len(names) and names[at] else str(_FIRST + at) for at in range(int(count))
+    ]
 
 
 def _inherited(name: str) -> socket.socket:

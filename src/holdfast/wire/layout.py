@@ -13,7 +13,7 @@ JOURNAL = "journal"  # the keeper's
 EXITS = "exits"  # the anchor's: exit statuses of orphans it reaped
 SEEN = "watchdog.seen"  # sequence number up to which the watchdog has dealt with the journal
 FIFOS = "fifo"  # fifo/WORKER.out, fifo/WORKER.err
-PULSES = "pulse"  # pulse/WORKER (the one that serves), pulse/WORKER.spare, pulse/WORKER.words
+PULSES = "pulse"  # pulse/WORKER (the one that serves), pulse/WORKER.spare, pulse/WORKER.words, pulse/WORKER.forks/PID
 SAMPLES = "samples"  # samples/WORKER
 FLAGS = "flags"  # flags/WORKER.NAME
 ORDERS = "orders"  # orders/INCIDENT.json: what an evidence process was asked for
@@ -54,6 +54,11 @@ def fifo(worker: str, stream: str) -> str:
 def pulse(worker: str, role: str = "main") -> str:
     """Name of the pulse file of a worker, or of its spare."""
     return f"{PULSES}/{worker}" if role == "main" else f"{PULSES}/{worker}.{role}"
+
+
+def forks(worker: str) -> str:
+    """Name of the directory with the pulses of the processes that a worker forked: PID, PID.sock, and ``dead``, what the dead had counted."""
+    return f"{PULSES}/{worker}.forks"
 
 
 def words(worker: str) -> str:

@@ -82,8 +82,10 @@ def decode(data: bytes, path: str) -> "Plan":
     return checked
 
 
-def split(data: bytes) -> "tuple[dict[str, Any], Iterator[dict[str, Any]]]":
+def split(data: bytes, without: bytes = b"") -> "tuple[dict[str, Any], Iterator[dict[str, Any]]]":
     """Return the node's part of a plan and its workers, one after another.
+
+    Workers whose line has ``without`` in it may be left out: decoding a thousand that nobody asks about is 30 ms.
 
     A thousand workers are 4 MB as objects; a process that needs little of each never holds more than one.
 
@@ -93,20 +95,20 @@ def split(data: bytes) -> "tuple[dict[str, Any], Iterator[dict[str, Any]]]":
     end = data.find(b"\n")
     head = data[:end].decode() if end >= 0 else ""
     if head.endswith(_WORKERS):
-        return loads(head[: -len(_WORKERS)] + "}"), _lines(data, end + 1)
+        return loads(head[: -len(_WORKERS)] + "}"), _lines(data, end + 1, without)
     plan = loads(data.decode())
     if type(plan) is not dict:
         raise ValueError("it is no object")
     return plan, iter(plan.get("workers", ()))
 
 
-def _lines(data: bytes, at: int) -> "Iterator[dict[str, Any]]":
+def _lines(data: bytes, at: int, without: bytes) -> "Iterator[dict[str, Any]]":
     while (end := data.find(b"\n", at)) >= 0:
         line = data[at:end]
         at = end + 1
         if line == b"]}":
             return
-        if line:
+        if line and not (without and without in line):
             yield loads(line.removesuffix(b",").decode())
     raise ValueError("its end is missing")
 

@@ -21,8 +21,16 @@ Layout, little endian, 4096 bytes of fields, a ring of 512 events of 120 bytes, 
     416 late_ticks                               i64       turns of the loop more than 250 ms late, cumulative
     424 cpu_ns                                   i64       of the thread that serves, cumulative
     432 stuck_threads, stuck_ns                  2 × i64   wait for a lock, look after look; the longest of them
+    448 ticks, parent                            2 × i64   of a process that the worker forked: its start time (/proc/PID/stat), who forked it
+    464 held_ns, longest_held_ns, is_held        3 × i64   since when a thread of a server that has one for each request has been in one (0: none
+                                                           is, for long); the longest so far; 1: it is the main thread, nothing else is served,
+                                                           2: it is no request but a job of a pool of processes
     1024 24 routes of 64 bytes: name (40 bytes, NUL-padded), count, latency_sum_ns, cpu_ns, cumulative;
         the first empty name ends them
+    2560 requests under way of each route, 24 × 4 × i64, in the same order, once a second: how many, and how old a third of them (three at least;
+        0: fewer) and the oldest are, and how long the slowest of late took, in ns
+    3328 waiters, since when nobody's turn came (ns), the longest such time before (ns), turns so far, whether it is a pool (0/1): 5 × i64
+        of the thing that most tasks and threads wait for because others have it (:mod:`holdfast.agent.waiting`)
 
 and from 65536 on two halves of 16 KiB, written in turn: sequence number (0: being written), length, JSON. The one with the
 greater number is the newer one. The JSON (:func:`decode_sites`)::
@@ -35,6 +43,8 @@ greater number is the newer one. The JSON (:func:`decode_sites`)::
      "running": [[how many threads, [frames, innermost first]]],   where the threads are; only when there are very many
      "blocked": [[how many looks, [frames]]],                      where the serving loop was while it was late
      "stuck": [[frames]],                                          of threads that wait for a lock, look after look
+     "waiting": [[how many, longest wait in seconds, line of the program, what for, [frames]]],   who waits for something that others hold
+     "holding": [[how many, line of the program, what]],           who has it, as far as that can be seen
      "died": [signal],                                             of child processes that died of one unasked; only if any did
      "asking": {"file:line in function": count}}                   who handed work to executors
 """
@@ -45,6 +55,7 @@ from holdfast.wire.jsonlite import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
 MAGIC = b"HFPULSE1"
@@ -61,21 +72,38 @@ PID, START, THREAD_BEAT, LOOP_BEAT, LAG, TASKS, THREADS, IN_FLIGHT, WORK, OLDEST
     8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104,
 )  # fmt: skip
 NOTE, NOTE_BYTES = 128, 256
-TASKS_CREATED, THREADS_CREATED, GREENLETS, LATENCY_SUM, LATE_TICKS, CPU, STUCK = (
-    384, 392, 400, 408, 416, 424, 432,
+TASKS_CREATED, THREADS_CREATED, GREENLETS, LATENCY_SUM, LATE_TICKS, CPU, STUCK, TICKS, HELD = (
+    384, 392, 400, 408, 416, 424, 432, 448, 464,
 )  # fmt: skip
+#: Values of ``is_held``.
+WHOLE, JOB = 1, 2
 #: All single fields: what is read often.
-HEAD = 448
+HEAD = 488
 ROUTES_OFFSET, ROUTES, ROUTE_NAME_BYTES = 1024, 24, 40
 ROUTE = Struct("<40s3q")
 #: With the routes.
 HEAD_AND_ROUTES = ROUTES_OFFSET + ROUTES * ROUTE.size
 SITES_HEAD = Struct("<qq")
+#: With the requests under way, and who waits.
+OPEN_OFFSET, OPEN = HEAD_AND_ROUTES, Struct("<4q")
+WAITS_OFFSET, WAITS = OPEN_OFFSET + ROUTES * OPEN.size, Struct("<5q")
+HEAD_AND_WAITS = WAITS_OFFSET + WAITS.size
 
 I64 = Struct("<q")
 _FIELDS = Struct("<13q")
-_MORE = Struct("<8q")
-_NOTHING_MORE = (0, 0, -1, 0, 0, 0, 0, 0)
+_MORE = Struct("<13q")
+_NOTHING_MORE = (0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+#: What counts up for as long as a process lives: of a worker that forks, the counts of the dead are kept.
+COUNTED = (
+    "work_done",
+    "tasks_created",
+    "threads_created",
+    "latency_sum_ns",
+    "late_ticks",
+    "cpu_ns",
+)
+_SUMMED = (*COUNTED, "tasks", "threads", "in_flight", "stuck_threads")
+_WORST = ("lag_ns", "stuck_ns")
 _EVENT = Struct("<qH")  # monotonic nanoseconds, length of the text
 EVENT_TEXT = EVENT_BYTES - _EVENT.size
 SLOT = Struct(f"<qH{EVENT_TEXT}s")
@@ -88,9 +116,9 @@ class Pulse:
     """
 
     __slots__ = (
-        "cpu_ns", "events_written", "greenlets", "in_flight", "lag_ns", "late_ticks", "latency_sum_ns", "loop_beat_ns",
-        "note", "oldest_call_ns", "pid", "ready", "routes", "sites", "start", "stopping", "stuck_ns", "stuck_threads", "tasks", "tasks_created",
-        "thread_beat_ns", "threads", "threads_created", "work_done",
+        "cpu_ns", "events_written", "greenlets", "held_ns", "in_flight", "is_held", "lag_ns", "late_ticks", "latency_sum_ns", "longest_held_ns", "loop_beat_ns",
+        "note", "oldest_call_ns", "parent", "pid", "ready", "routes", "sites", "start", "stopping", "stuck_ns", "stuck_threads", "tasks",
+        "tasks_created", "thread_beat_ns", "threads", "threads_created", "ticks", "work_done",
     )  # fmt: skip
 
     def __init__(
@@ -101,7 +129,8 @@ class Pulse:
          self.events_written) = values  # fmt: skip
         self.note = note
         (self.tasks_created, self.threads_created, self.greenlets, self.latency_sum_ns, self.late_ticks,
-         self.cpu_ns, self.stuck_threads, self.stuck_ns) = more  # fmt: skip
+         self.cpu_ns, self.stuck_threads, self.stuck_ns, self.ticks, self.parent, self.held_ns,
+         self.longest_held_ns, self.is_held) = more  # fmt: skip
         self.routes: list[tuple[str, int, int, int]] = []  #: name, count, latency_sum_ns, cpu_ns
         self.sites: dict[str, Any] = {}
 
@@ -123,6 +152,29 @@ def decode(data: bytes) -> "Pulse | None":
     return found
 
 
+def together(own: Pulse, forks: "Iterable[Pulse]", gone: "Mapping[str, int]") -> Pulse:
+    """Return what a worker and the processes that it forked do together: counts summed, the worst lag, the rest its own.
+
+    Args:
+        own: Of the worker's own process.
+        forks: Of the processes that live.
+        gone: What those that have died had counted, by the names of ``COUNTED``.
+    """
+    found = Pulse.__new__(Pulse)
+    for name in Pulse.__slots__:
+        setattr(found, name, getattr(own, name))
+    for name, count in gone.items():
+        setattr(found, name, getattr(found, name) + count)
+    for fork in forks:
+        for name in _SUMMED:
+            setattr(found, name, getattr(found, name) + getattr(fork, name))
+        for name in _WORST:
+            setattr(found, name, max(getattr(found, name), getattr(fork, name)))
+        if fork.greenlets >= 0:
+            found.greenlets = max(0, found.greenlets) + fork.greenlets
+    return found
+
+
 def _decode_routes(data: bytes) -> "list[tuple[str, int, int, int]]":
     found = []
     for at in range(ROUTES_OFFSET, HEAD_AND_ROUTES, ROUTE.size):
@@ -132,6 +184,27 @@ def _decode_routes(data: bytes) -> "list[tuple[str, int, int, int]]":
             break
         found.append((name.decode("utf-8", "replace"), count, latency_ns, cpu_ns))
     return found
+
+
+def decode_open(data: bytes) -> "list[tuple[str, int, float, float, float]]":
+    """Return the requests under way, from the first ``HEAD_AND_WAITS`` bytes: route, how many, ages of a third and of the oldest, the slowest of late (s)."""
+    if len(data) < HEAD_AND_WAITS or data[:8] != MAGIC:
+        return []
+    found = []
+    for at, (name, *_) in enumerate(_decode_routes(data)):
+        count, *ages_ns = OPEN.unpack_from(data, OPEN_OFFSET + at * OPEN.size)
+        if count > 0:
+            third_s, oldest_s, slowest_s = (age / 1e9 for age in ages_ns)
+            found.append((name, count, third_s, oldest_s, slowest_s))
+    return found
+
+
+def decode_waits(data: bytes) -> "tuple[int, float, float, int, bool]":
+    """Return who waits for what others hold: how many, since when nobody's turn came, the longest such time before (s), turns so far, whether it is a pool."""
+    if len(data) < HEAD_AND_WAITS or data[:8] != MAGIC:
+        return 0, 0.0, 0.0, 0, False
+    waiters, for_ns, before_ns, turns, is_pool = WAITS.unpack_from(data, WAITS_OFFSET)
+    return waiters, for_ns / 1e9, before_ns / 1e9, turns, bool(is_pool)
 
 
 def decode_sites(data: bytes) -> "dict[str, Any]":

@@ -215,6 +215,21 @@ def test_an_authorizer_is_asked_as_crossbar_asks() -> None:
     assert user.one()[:2] == [33, 5]
 
 
+def test_an_authorizer_of_old_is_asked_without_the_options() -> None:
+    """Crossbar.io gave three arguments once, and there are authorizers that take no more: Python says so."""
+    _, boss, user = dynamic()
+    user.says(Subscribe(5, {}, "com.topic"))
+    asked = boss.one()
+    says = "authorize() takes 4 positional arguments but 5 were given"
+    boss.fail(asked[1], "wamp.error.runtime_error", says)
+
+    again = boss.one()
+    assert again[4] == asked[4][:3]
+    boss.fail(again[1], "wamp.error.runtime_error", says)
+    assert user.one()[4] == "wamp.error.authorization_failed"
+    assert boss.take() == []
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [

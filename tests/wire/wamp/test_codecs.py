@@ -207,6 +207,25 @@ def test_what_json_has_not_is_an_encode_error_also_for_what_came_otherwise(value
             CODECS["json"].encode([*HEAD], payload)
 
 
+@pytest.mark.parametrize("value", [{b"k": 1}, {1: "a", "1": "b"}, {1.0: "a", "1.0": "b"}, {float("nan"): 1}, "\0abcd", "\0", {"a": ["\0YWJj"]}],
+    ids=repr)  # fmt: skip
+def test_what_would_arrive_in_json_as_something_else_is_an_encode_error(value: Any) -> None:
+    """Two keys that become one, bytes that become a text, a text that becomes bytes: found by nobody until it matters."""
+    for payload in (Objects([value]), carried(CODECS["msgpack"], [value]), carried(CODECS["cbor"], [value])):  # fmt: skip
+        with pytest.raises(EncodeError, match="JSON"):
+            CODECS["json"].encode([*HEAD], payload)
+
+
+def test_numbers_as_keys_are_texts_in_json() -> None:
+    """As Python and JavaScript write them themselves."""
+    came = carried(CODECS["msgpack"], [{1: "a", -2.5: {3: "b"}, "x": 1}])
+
+    assert open_payload(CODECS["json"].decode(CODECS["json"].encode([*HEAD], came))) == (  # type: ignore[arg-type]
+        [{"1": "a", "-2.5": {"3": "b"}, "x": 1}],
+        {},
+    )
+
+
 def test_a_map_as_a_key_stays_in_cbor() -> None:
     """In CBOR it can be one; few decoders of MessagePack, and none of JSON, know what to do with it."""
     came: Any = CODECS["cbor"].decode(

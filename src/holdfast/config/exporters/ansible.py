@@ -53,7 +53,8 @@ def node(given: Node) -> tuple["Files", list[str]]:
         {
             "name": "Apply the configuration",
             "ansible.builtin.command": {
-                "argv": [_plain(program), "--config", _plain(given.config), "apply"],
+                # Nobody is there to be asked.
+                "argv": [_plain(program), "--config", _plain(given.config), "apply", "--yes"],
                 "chdir": _plain(given.directory),
             },
             "changed_when": True,

@@ -19,6 +19,14 @@ from holdfast.model.plan import HOSTED
 if TYPE_CHECKING:
     from holdfast.config.exporters.systemd import Files
 
+#: What a program needs none of: to become somebody else, and what root may do.
+_SAFE: dict[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+#: What the four processes of the house take, with room.
+_HOUSE_BYTES, _HOUSE_CPU = 64 << 20, "50m"
 #: The run directory of a node is in here.
 _SHM = "/dev/shm"  # noqa: S108 -- of the container, which has one user
 
@@ -64,6 +72,8 @@ def node(given: Node) -> tuple["Files", list[str]]:
             "timeoutSeconds": 5,
             "failureThreshold": 60,
         },
+        # A worker that is not ready is Holdfast's business: a pod that leaves the Service because of it would take the others along.
+        "readinessProbe": {"exec": {"command": status}, "periodSeconds": 10, "timeoutSeconds": 10},
         "livenessProbe": {
             "exec": {"command": status},
             "periodSeconds": 10,
@@ -77,11 +87,19 @@ def node(given: Node) -> tuple["Files", list[str]]:
         container["env"] = [_secret(given, variable) for variable in given.variables]
         notes.append(_how_secret(given, "variables", given.variables))
     memory = [worker["limits"]["memory_bytes"] for worker in given.plan["workers"]]
+    resources: dict[str, Any] = {"requests": {"memory": str(_HOUSE_BYTES), "cpu": _HOUSE_CPU}}
     if memory and all(memory):
-        # What the workers may have together, and 64 MiB for the four processes of the house.
-        container["resources"] = {
-            "limits": {"memory": str(sum(m or 0 for m in memory) + (64 << 20))}
-        }
+        # What the workers may have together, and the house.
+        resources["limits"] = {"memory": str(sum(m or 0 for m in memory) + _HOUSE_BYTES)}
+    container["resources"] = resources
+    container["securityContext"] = dict(_SAFE)
+    notes.append(
+        "resources: what is requested is enough for Holdfast alone; add what the workers usually take, or the scheduler puts too much on one machine"
+    )
+    notes.append(
+        "securityContext: the container runs as the image's user; with a USER in the Dockerfile, runAsNonRoot: true and fsGroup for the volume"
+        " keep root out of it"
+    )
     if any(memory) or any(worker["limits"]["cpu_share"] for worker in given.plan["workers"]):
         notes.append(
             "node: memory and processor limits of single workers need a writable cgroup, which a container has not by default;"
@@ -231,6 +249,7 @@ def _resources(sheet: Sheet) -> dict[str, Any]:
     if limits["cpu_share"] is not None:
         found["cpu"] = f"{max(1, round(limits['cpu_share'] * 1000))}m"
     sheet.take("memory_max", "cpu_max")
+    # Without requests Kubernetes takes the limits for them.
     return {"resources": {"limits": found}} if found else {}
 
 
@@ -238,14 +257,17 @@ def _user(sheet: Sheet) -> dict[str, Any]:
     user = sheet.worker["user"]
     sheet.take("user")
     if user is None:
-        return {}
+        return {"securityContext": dict(_SAFE)}
     others = [gid for gid in user["groups"] if gid != user["gid"]]
     if others:
         sheet.remark(
             "user",
             f"its other groups ({', '.join(map(str, others))}) go into supplementalGroups of the pod",
         )
-    return {"securityContext": {"runAsUser": user["uid"], "runAsGroup": user["gid"]}}
+    runs_as: dict[str, Any] = {"runAsUser": user["uid"], "runAsGroup": user["gid"]}
+    if user["uid"]:
+        runs_as["runAsNonRoot"] = True
+    return {"securityContext": {**runs_as, **_SAFE}}
 
 
 def _probes(sheet: Sheet) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from holdfast.config.importers.tree import Node
 from holdfast.model.errors import ConfigError
 
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
-_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+# A file with a hyphen in its name cannot be imported by a statement, but by its name it can.
+_PATH = re.compile(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*\.[A-Za-z_]\w*")
 _WAMPLETS = "autobahn.twisted.wamplet"
 _COMPONENTS = ("class", "function", "wamplet")
 #: What Holdfast takes for the use of a component.

@@ -48,9 +48,12 @@ class Realms:
             found[name] = header
             links += [(link, name) for link in self.foreign.entries(realm.get("rlinks"))]
         if not found and not self.foreign.problems:
-            self.foreign.problem(
-                node or worker, f"{worker.path} is a router without realms: nobody could join"
-            )
+            if not _has_pages(worker):
+                self.foreign.problem(
+                    node or worker, f"{worker.path} is a router without realms: nobody could join"
+                )
+            table.put("realms", [], "none there: pages only", at=node or worker)
+            return found
         for link, name in links:
             self._link(link, name, found, table)
         if node is not None:
@@ -87,8 +90,10 @@ class Realms:
             return
         history: list[dict[str, Any]] = []
         for number, entry in enumerate(self.foreign.entries(store.get("event-history"))):
-            uri = self.foreign.text(entry, "uri", needed=True)
+            uri = self.foreign.text(entry, "uri")  # empty, with prefix: every topic
             if uri is None:
+                if "uri" not in (entry.pairs or {}):
+                    self.foreign.problem(entry, f"{entry.path} has no uri")
                 continue
             kept: dict[str, Any] = {"uri": uri}
             for key in ("match", "limit"):
@@ -196,6 +201,16 @@ class Realms:
             )
             entry.put("realm", realms[realm])
             entry.put("url", url)
+
+
+def _has_pages(router: Node) -> bool:
+    """Tell whether a router has a port with something else than WAMP, so that it is of use without a realm."""
+    transports = router.get("transports")
+    for transport in (transports.items if transports else None) or []:
+        kind = transport.get("type")
+        if kind is not None and kind.scalar in ("web", "universal"):
+            return True
+    return False
 
 
 _TRANSPORT_ADVICE = {

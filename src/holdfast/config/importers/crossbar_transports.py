@@ -25,7 +25,6 @@ _NO_SERVICE = {
 }
 _ENDPOINT_ADVICE = {
     "version": "the address says which version of IP it is",
-    "shared": "the socket is held by Holdfast and handed to the router; a second router needs a port of its own",
     "user_timeout": "pings find dead connections: ping and ping_timeout",
     "timeout": "a listening socket has none",
 }
@@ -177,6 +176,9 @@ class Transports:
         tls = foreign.mapping(node.get("tls"))
         if tls is not None:
             self._tls(tls, foreign.draft.inside(entry, "tls", at=tls))
+        shared = node.get("shared")
+        if shared is not None and kind == "tcp":
+            entry.put("shared", shared.value(), at=shared)
         foreign.advise(node, _ENDPOINT_ADVICE)
         return True
 
@@ -332,15 +334,26 @@ class Transports:
             for key in ("role", "authid", "realm") if method == "anonymous" else ():
                 self._take(node, key, key, table)
             people = "users" if method in ("wampcra", "scram") else "principals"
-            given = foreign.mapping(node.get(people))
+            # What are users here are principals there with SCRAM, as with most methods.
+            given = foreign.mapping(node.get(people) or node.get("principals"))
             if given is not None:
                 self._people(given, people, table)
-            foreign.advise(node, {"trustroots": "keys are listed one by one: principals"})
+            self._trustroots(node, given)
         elif kind is not None:
             says = f"{node.path}.type = {kind!r}: known are static, dynamic and function"
             foreign.problem(node, says)
         advice = "there is no WAMP management session: use `holdfast … --json`"
         foreign.advise(node, {"expose_controller": advice, "expose-controller": advice})
+
+    def _trustroots(self, node: Node, people: Node | None) -> None:
+        """Say that certificates of an EIP-712 root are not checked; without principals nobody is left."""
+        roots = node.get("trustroots")
+        if roots is not None and people is None:
+            says = "certificates of a trust root are not checked here"
+            hint = "list the keys of those who may sign in: principals"
+            self.foreign.problem(roots, f"{roots.path}: {says}\n  {hint}")
+        elif roots is not None:
+            roots.note("keys are listed one by one: principals")
 
     def _take(self, node: Node, key: str, ours: str, table: Table) -> None:
         given = node.get(key)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Resume = Callable[[Session, Any, int], None]
 
+#: What Python says of a call with one argument more than there are: authorizers were once asked without the options.
+_TOO_MANY_ARGUMENTS = "positional arguments but "
 #: An authorizer that takes longer does not answer.
 PATIENCE_S = 10.0
 #: Answers kept for a session.
@@ -138,14 +140,20 @@ class Holding:
         options: dict[str, Any],
         answered: "Callable[[str | None, list[Any], dict[str, Any]], None]",
     ) -> None:
-        self.realm.call(
-            role.authorizer or "",
-            [session.details(), uri, action, options],
-            {},
-            answered,
-            self.realm.now_s,
-            PATIENCE_S,
-        )
+        asked: list[Any] = [session.details(), uri, action, options]
+
+        def judged(error: str | None, args: list[Any], kwargs: dict[str, Any]) -> None:
+            if len(asked) == 4 and error is not None and args and _TOO_MANY_ARGUMENTS in str(args[0]):  # fmt: skip
+                asked.pop()
+                call(judged)
+            else:
+                answered(error, args, kwargs)
+
+        def call(then: "Callable[[str | None, list[Any], dict[str, Any]], None]") -> None:
+            realm = self.realm
+            realm.call(role.authorizer or "", [*asked], {}, then, realm.now_s, PATIENCE_S)
+
+        call(judged)
 
     def _keep(self, session: "Session", key: tuple[str, str, str], verdict: int) -> None:
         if session.granted is NOTHING or len(session.granted) >= KEPT:

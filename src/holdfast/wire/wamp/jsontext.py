@@ -10,7 +10,7 @@ import msgspec
 
 from holdfast.core.wamp.messages import JSON, OBJECTS, Message, Payload
 from holdfast.wire.wamp.errors import EncodeError, ProtocolError
-from holdfast.wire.wamp.opening import open_raw
+from holdfast.wire.wamp.opening import MARK, open_raw
 from holdfast.wire.wamp.structs import (
     CROWDED,
     FEW_ENOUGH,
@@ -26,7 +26,7 @@ from holdfast.wire.wamp.structs import (
     mend,
     parts,
 )
-from holdfast.wire.wamp.values import for_json
+from holdfast.wire.wamp.values import for_json, is_mistaken
 
 _typed = msgspec.json.Decoder(any_of(carrying(JSON, msgspec.Raw))).decode
 _untyped = msgspec.json.Decoder().decode
@@ -116,14 +116,21 @@ def encode(head: list[Any], payload: Payload | None = None) -> bytes:
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         says = f"this cannot be said in JSON: {error}"
         raise EncodeError(says) from None
-    if len(data) > 2 * MAX_DEPTH and _may_be_deep(data) and is_too_deep(_untyped(data)):
-        raise EncodeError(TOO_DEEP)
+    _check(data, args, kwargs)
     return data
 
 
 def encode_batched(head: list[Any], payload: Payload | None = None) -> bytes:
     """The message, as a batch of one."""
     return encode(head, payload) + _SEPARATOR
+
+
+def _check(data: bytes, args: Any, kwargs: Any) -> None:
+    """Raise EncodeError for what could be written, but would not be read as it was meant."""
+    if MARK in data and is_mistaken((args, kwargs)):
+        raise EncodeError(_TAKEN_FOR_BINARY)
+    if len(data) > 2 * MAX_DEPTH and _may_be_deep(data) and is_too_deep(_untyped(data)):
+        raise EncodeError(TOO_DEEP)
 
 
 def _may_be_deep(data: bytes) -> bool:
@@ -145,5 +152,8 @@ def _why(error: Exception, data: bytes) -> str:
     return explain(error, message)
 
 
+_TAKEN_FOR_BINARY = (
+    "this cannot be said in JSON: a text that begins with U+0000 would be read as binary data"
+)
 _NO_BATCH = "a batch of JSON messages has one message or more, each with 0x1E behind it"
 _NOT_ONE = "one message was expected, the batch has another number"

@@ -11,7 +11,7 @@ from holdfast.wire.wamp.values import extension, from_json
 _json = msgspec.json.Decoder().decode
 _messagepack = msgspec.msgpack.Decoder(ext_hook=extension).decode
 #: How a string that stands for binary data begins in JSON text; there is no other way to write U+0000.
-_MARK = b'"\\u0000'
+MARK = b'"\\u0000'
 
 
 def open_payload(payload: Payload) -> tuple[list[Any], dict[str, Any]]:
@@ -43,4 +43,4 @@ def open_raw(payload: Payload) -> tuple[Any, Any]:
 
 def _open_json(raw: msgspec.Raw) -> Any:
     value = _json(raw)
-    return from_json(value) if _MARK in bytes(raw) else value
+    return from_json(value) if MARK in bytes(raw) else value

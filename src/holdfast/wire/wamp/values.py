@@ -18,6 +18,7 @@ from holdfast.wire.wamp.errors import EncodeError
 #: What needs no look before it becomes JSON.
 _SIMPLE = frozenset((str, int, bool, type(None)))
 _BINARY = (bytes, bytearray, memoryview)
+_STRINGS = frozenset((str,))
 #: What the decoders make of what Python has no type for.
 _FOREIGN: dict[type, Callable[[Any], Any]] = {
     CBORTag: lambda tag: tag.value,
@@ -68,7 +69,7 @@ def for_json(value: Any) -> Any:
     """The value as msgspec can write it to JSON by WAMP's rules; itself where it is simple already.
 
     Raises:
-        EncodeError: NaN or infinity, or something that no serializer knows.
+        EncodeError: NaN or infinity, keys that JSON has not, or something that no serializer knows.
     """
     kind = type(value)
     if kind in _SIMPLE:
@@ -78,6 +79,8 @@ def for_json(value: Any) -> Any:
             return value
         return [for_json(item) for item in value]
     if kind is dict:
+        if not _STRINGS.issuperset(map(type, value)):
+            value = _with_keys_of_json(value)
         if _SIMPLE.issuperset(map(type, value.values())):
             return value
         return {key: for_json(item) for key, item in value.items()}
@@ -90,6 +93,36 @@ def for_json(value: Any) -> Any:
         return "\0" + b64encode(value).decode()
     # Anything else has to come out as one of the above, or raises.
     return for_json(plain(value))
+
+
+def _with_keys_of_json(value: dict[Any, Any]) -> dict[Any, Any]:
+    """The map with its numbers as texts: two keys that JSON does not tell apart would silently be one at the other side."""
+    made: dict[Any, Any] = {}
+    for key, item in value.items():
+        said = key
+        if isinstance(key, _BINARY):
+            message = f"JSON has no keys that are bytes, as {bytes(key)[:20]!r}"
+            raise EncodeError(message)
+        if type(key) is int or type(key) is float:
+            for_json(key)  # no NaN
+            said = msgspec.json.encode(key).decode()
+        if said in made:
+            message = f"two keys of a map are both {said!r} in JSON"
+            raise EncodeError(message)
+        made[said] = item
+    return made
+
+
+def is_mistaken(value: Any) -> bool:
+    """Is there a text in it that JSON's reader takes for binary data, because of how it begins?"""
+    kind = type(value)
+    if kind is str:
+        return value[:1] == "\0" and type(from_json(value)) is bytes
+    if kind is list or kind is tuple:
+        return any(is_mistaken(item) for item in value)
+    if kind is dict:
+        return any(is_mistaken(item) for item in value.values())
+    return False
 
 
 def from_json(value: Any) -> Any:
