@@ -395,7 +395,7 @@ def test_a_suspicion_in_another_life_gets_evidence_of_its_own() -> None:
     story = Story().look(SUSPECT, for_s=0.5).bundle_arrives().tick().look(SUSPECT)
     story.restarted().tick().look(SUSPECT, for_s=1)
 
-    assert story.words() == ["evidence", "evidence"]
+    assert story.words() == ["evidence", "came_back", "evidence"]
 
 
 def test_a_suspicion_does_not_hold_up_the_treatment_of_another_flag() -> None:
@@ -413,3 +413,31 @@ def test_a_watchdog_killed_while_something_is_shown_goes_on_showing_it() -> None
 
     assert story.words() == ["evidence"]
     assert story.look(SICK).words() == ["evidence", "restart"]
+
+
+def test_who_takes_over_closes_the_incident_that_nobody_can_judge_any_more() -> None:
+    """A suspicion was written up, and a person restarted the worker: "open" for ever would be a lie."""
+    story = Story().look(SUSPECT, 1.0)
+    story.bundle_arrives().look(SUSPECT, 1.0)
+    assert story.case.phase == ladder.SHOWN
+    effects = ladder.release(story.case, story.now_s)
+    assert [type(effect) for effect in effects] == [Verdict, ClearFlag]
+    assert isinstance(effects[0], Verdict)
+    assert effects[0].verdict == ladder.CLOSED
+
+
+def test_what_was_judged_is_not_closed_again() -> None:
+    story = Story().look(SICK, 1.0).bundle_arrives()
+    story.look(SICK, 0.5)
+    story.case.judged = True
+    assert [type(effect) for effect in ladder.release(story.case, story.now_s)] == [ClearFlag]
+
+
+def test_evidence_that_was_taken_too_late_is_judged_when_the_symptom_is_back() -> None:
+    story = Story().look(SICK, 0.5).bundle_arrives()
+    story.look(WELL, 0.5)
+    assert story.case.phase == ladder.RAISED
+    first = story.case.key
+    story.look(SICK, 0.5)
+    assert story.case.key != first
+    assert "came_back" in [what for _, what in story.told]

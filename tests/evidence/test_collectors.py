@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import pytest
 from holdfast.evidence import capture
 from holdfast.evidence.collectors import (
     census,
-    cores,
     environment,
     kernel,
     memory,
@@ -95,6 +92,21 @@ def test_no_sampler_is_left_behind_when_there_is_no_time_for_its_result(
     case.profiler.abandon()
 
     assert procfs.start_ticks(pid) == 0
+
+
+@needs_pyspy
+def test_a_program_that_only_waited_has_a_profile_without_rows_and_not_an_error(
+    node: Any, started: Any
+) -> None:
+    """py-spy writes nothing at all then, which was told as "exited with status 0"."""
+    process = started("import time\nprint('there', flush=True)\ntime.sleep(600)\n")
+    running = sampling.start(process.pid, 0.4, str(node.run_dir))
+    assert not isinstance(running, str), running
+
+    found, why = running.finish(30.0 * SLOWNESS)
+
+    assert found is not None, why
+    assert found.rows == []
 
 
 def test_a_program_that_is_no_python_is_not_given_to_py_spy(node: Any, monkeypatch: Any) -> None:
@@ -269,21 +281,6 @@ def test_the_kernels_three_ways_to_name_a_library() -> None:
         ("python[17]: segfault at 0 ip 0 sp 0 error 14", ""),
     ):  # fmt: skip
         assert kernel.fault_library(text) == name
-
-
-def test_a_core_is_looked_for_where_the_kernel_writes_it(node: Any, monkeypatch: Any) -> None:
-    done = subprocess.Popen([sys.executable, "-c", ""])
-    done.wait()
-    case = capture._open_case(str(node.run_dir), node.order(done))
-    case.order["status"] = 11 | 0x80
-    path = Path(node.app) / f"core.{done.pid}"
-    path.write_bytes(b"not a core")
-    texts = {"/proc/sys/kernel/core_pattern": "core\n", "/proc/sys/kernel/core_uses_pid": "1\n"}
-    monkeypatch.setattr(cores, "read_text", lambda name, _=0: texts[name])
-    assert cores.find(case) == str(path)
-
-    texts["/proc/sys/kernel/core_pattern"] = "|/usr/lib/systemd/systemd-coredump %P"
-    assert cores.find(case) == ""
 
 
 @needs_pyspy

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from holdfast.evidence import bundle, capture
 from holdfast.evidence.collectors import stacks
 from holdfast.linux import talk
 from holdfast.wire import layout, pulse
@@ -104,7 +105,8 @@ def test_two_beats_tell_a_blocked_loop_from_a_frozen_process(node: Any, started:
     )
     node.write_plan()
     process = started(SLEEPING)
-    pulse_of(node, process.pid, 7.0, 0.1, b"component=chat")
+    # Ahead of time: on a crowded machine the evidence process needs seconds to start, and a beat of now is old then.
+    pulse_of(node, process.pid, 7.0, -60.0 * SLOWNESS, b"component=chat")
     blocked = node.incident(node.hang_order(process, key="flag-1"))
     pulse_of(node, process.pid, 7.0, 7.0, b"component=chat")
     frozen = node.incident(node.hang_order(process, key="flag-2"))
@@ -284,3 +286,19 @@ def test_no_time_at_all_still_gives_an_incident(node: Any, started: Any) -> None
     assert found["kind"] == "hang"
     assert found["evidence"]["collected"] == []
     assert all(m["why"] == "no time was left" for m in found["evidence"]["missed"])
+
+
+def test_who_waits_is_let_go_before_the_bundle_is_written_through_to_the_disk(
+    node: Any, started: Any, monkeypatch: Any
+) -> None:
+    """The watchdog begins the remedy when the evidence process has ended: on a slow disk, fsync of ten files is most of a second."""
+    process = started(SLEEPING)
+    key = node.hang_order(process, deadline_s=0.5 * SLOWNESS)
+    told: list[str] = []
+    monkeypatch.setattr(bundle, "settle", lambda _: told.append("written through"))
+
+    capture.carry_out(str(node.run_dir), key, lambda: told.append(f"let go with {node.bundles()}"))
+
+    assert told[0].startswith("let go with ['")
+    assert told[1:] == ["written through"]
+    assert node.done(key) is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from holdfast.watchdog import senses
 from holdfast.watchdog.processors import PATIENCE_S, Processors
@@ -109,3 +109,49 @@ def test_the_silence_of_who_lives_on_a_still_processor_is_excused(monkeypatch: A
             looked._excuse(ward, ward.care, tick / 10)  # type: ignore[arg-type]
     assert there.care.silence.lasting_s(9.9) < 0.5
     assert here.care.silence.lasting_s(9.9) > 9.0
+
+
+def test_a_silence_that_is_excused_is_no_sign_of_life() -> None:
+    """A frozen worker on a starved machine: its waiting for a processor is booked in bursts, and each of them took the flag off
+    again. One hang had thirteen incidents."""
+    from holdfast.core.ladder import SUSPECT, UNKNOWN, WELL
+    from holdfast.watchdog.wards import Care
+
+    class Spec:
+        beat: ClassVar[dict[str, Any]] = {"kind": "pulse", "timeout_s": 5.0, "target": ""}
+        ready: ClassVar[dict[str, Any]] = {"kind": "none", "timeout_s": 60.0}
+        detect: ClassVar[dict[str, float]] = {"freeze": 1.0}
+
+    class Process:
+        def read(self) -> Any:
+            return type("Reading", (), {"state": "R"})()
+
+    class Ward:
+        spec, pid, is_ready, started_s = Spec(), 1, True, 0.0
+
+        def __init__(self) -> None:
+            self.care = Care(0.0)
+            self.care.pulse = 0
+
+        def process(self) -> Process:
+            return Process()
+
+    looked, ward = senses.Senses(None, "", ""), Ward()  # type: ignore[arg-type]
+
+    def verdict(now_s: float) -> str:
+        return looked.heartbeat(ward, now_s).verdict  # type: ignore[arg-type]
+
+    def beat(now_s: float) -> None:
+        for silence in (ward.care.silence, ward.care.thread):
+            silence.sign(now_s)
+
+    beat(10.0)
+    assert verdict(10.1) == WELL
+    assert verdict(13.0) == SUSPECT
+    ward.care.silence.excuse(2.5)
+    ward.care.thread.excuse(2.5)
+    assert verdict(13.1) == UNKNOWN
+    assert verdict(15.7) == SUSPECT
+    beat(15.8)
+    assert verdict(15.9) == WELL
+    ward.care.pulse = -1

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LONGEST = 65536
+#: The listening socket of this process; a copy closes its parent's.
+_listening: "list[Any]" = []
+_hooked: "list[bool]" = []
 #: Somebody who connects and says nothing holds up the next one no longer than this.
 _PATIENCE_S = 5.0
 
@@ -26,10 +29,15 @@ def listen() -> None:
     run_dir, worker = os.environ.get("HOLDFAST_RUN", ""), os.environ.get("HOLDFAST_WORKER", "")
     if not run_dir or not worker:
         return
-    path = f"{run_dir}/{layout.CONTROL}/{worker}.sock"
+    listen_at(f"{run_dir}/{layout.CONTROL}/{worker}.sock")
+
+
+def listen_at(path: str) -> None:
+    """Begin to answer at one place."""
+    directory = os.path.dirname(path)
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        new = f"{os.path.dirname(path)}/.{os.getpid() % 1_000_000}"
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        new = f"{directory}/.{os.getpid() % 1_000_000}"
         try:
             os.unlink(new)
         except FileNotFoundError:
@@ -42,11 +50,18 @@ def listen() -> None:
     except OSError as error:
         tell(f"no control socket at {path}: {error.strerror}")
         return
-    pid = os.getpid()
-    os.register_at_fork(
-        after_in_child=listener.close
-    )  # a copy of the program is not the one that was meant
-    start_new_thread(_serve, (listener, pid))
+    _listening[:] = [listener]
+    if not _hooked:
+        _hooked.append(True)
+        os.register_at_fork(after_in_child=_close)
+    start_new_thread(_serve, (listener, os.getpid()))
+
+
+def _close() -> None:
+    """In a copy of the program: it is not the one that was meant."""
+    for listener in _listening:
+        listener.close()
+    _listening.clear()
 
 
 def _serve(listener: "Any", pid: int) -> None:
@@ -80,11 +95,9 @@ def _answer(connected: "Any") -> None:
 def _reply(request: "dict[str, Any]") -> "dict[str, Any]":
     do = request.get("do")
     if do == "census":
-        from holdfast.agent.growth import growth
+        from holdfast.agent.growth import answer
 
-        window_s = request.get("window_s")
-        seconds = float(window_s) if isinstance(window_s, (int, float)) else 1.0
-        return {"ok": True, "census": growth(seconds, trace=bool(request.get("trace", True)))}
+        return answer(request)
     if do == "stacks":
         return {"ok": True, "stacks": _stacks()}
     if do == "tasks":

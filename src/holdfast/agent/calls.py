@@ -25,20 +25,20 @@ _DEEPEST = 12
 _LEAST_NS = 1_000_000_000
 _PACKAGES = ("/site-packages/", "/dist-packages/")
 _LIBRARY = f"{os.path.dirname(os.__file__)}/"
+_known: "dict[str, bool]" = {}  #: by file: whether it is the program's own
 _OURS = f"{os.path.dirname(os.path.dirname(__file__))}/"
 
 
 class Calls:
     """The call that the main thread is in; one a process."""
 
-    __slots__ = ("_at_ns", "_clock", "_cpu_ns", "_frame", "_known", "_main", "_since_ns")
+    __slots__ = ("_at_ns", "_clock", "_cpu_ns", "_frame", "_main", "_since_ns")
 
     def __init__(self, main: int) -> None:
         self._main = main
         self._clock = _clock_of(main)
         self._at_ns = self._cpu_ns = self._since_ns = 0
         self._frame = 0  #: identity of the outermost frame of the call
-        self._known: dict[int, bool] = {}  #: by code: whether it is the program's own
 
     def under_way(self) -> int:
         """Return 1 while the main thread is in a call that computes for long, else 0."""
@@ -62,7 +62,7 @@ class Calls:
             if frame.f_code.co_filename.startswith("<frozen importlib"):
                 self._frame = 0
                 return
-            if self._is_own(frame.f_code):
+            if is_own(frame.f_code):
                 break
             call, near = id(frame), near + 1
             if call == self._frame:
@@ -70,17 +70,27 @@ class Calls:
             frame = frame.f_back
         self._frame, self._since_ns = call, now_ns
 
-    def _is_own(self, code: "CodeType") -> bool:
-        found = self._known.get(id(code))
-        if found is None:
-            path = code.co_filename
-            found = not (
-                path.startswith((_LIBRARY, _OURS, "<frozen")) or any(p in path for p in _PACKAGES)
-            )
-            if len(self._known) > 5000:
-                self._known.clear()
-            self._known[id(code)] = found
-        return found
+
+def is_own(code: "CodeType") -> bool:
+    """Whether code is the program's own: neither the interpreter's library, nor a package's, nor ours."""
+    found = _known.get(code.co_filename)
+    if found is None:
+        path = code.co_filename
+        found = not (
+            path.startswith((_LIBRARY, _OURS, "<frozen")) or any(p in path for p in _PACKAGES)
+        )
+        if len(_known) > 5000:
+            _known.clear()
+        _known[path] = found
+    return found
+
+
+def is_own_frame(frame: "FrameType") -> bool:
+    """Whether a frame is the program's own; what a package has made of a text (a decorator, a template) is not."""
+    code = frame.f_code
+    if code.co_filename.startswith("<") and frame.f_globals.get("__name__") != "__main__":
+        return False
+    return is_own(code)
 
 
 def _clock_of(thread: int) -> "int | None":

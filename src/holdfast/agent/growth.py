@@ -1,9 +1,9 @@
 """What becomes more in this process, which lines allocate it, and who holds it?
 
-Counts the objects that the garbage collector knows twice, with ``tracemalloc`` on in between, and follows the references of one
+Counts the objects that the garbage collector knows twice, with ``tracemalloc`` (or memray) on in between, and follows the references of one
 object of the type that grew most. Expensive (the interpreter is held for about 0.1 s a million objects, and allocations are several times
 slower while it watches), so it is done only when asked for: by a person, or as evidence about a leak. What C code takes with malloc
-is seen by nobody here.
+is seen by memray only.
 """
 
 import gc
@@ -49,24 +49,69 @@ _LARGE, _BREADTH, _HOLDERS = 300, 8, 3
 _FOLLOWED_S = 0.3
 
 
-def growth(window_s: float, *, trace: bool = True) -> "dict[str, Any]":
+def answer(request: "dict[str, Any]") -> "dict[str, Any]":
+    """Answer a request for a census: ``{"window_s", "trace", "by", "native", "sites", "depth"}``, each of them optional."""
+    window_s, sites, depth = request.get("window_s"), request.get("sites"), request.get("depth")
+    by = request.get("by") if request.get("trace", True) else ""
+    try:
+        return {"ok": True, "census": growth(
+            float(window_s) if isinstance(window_s, (int, float)) else 1.0,
+            by=_way(by), native=bool(request.get("native")),
+            sites=sites if type(sites) is int else _SITES, depth=depth if type(depth) is int else _DEPTH,
+        )}  # fmt: skip
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        # memray's: not for this interpreter; the file cannot be written; it records already.
+        return {"ok": False, "error": f"{type(error).__name__}: {error}"}
+
+
+def _way(by: object) -> str:
+    """Return how allocations are watched. Unasked never by memray: evidence is taken of programs that nobody looks after."""
+    if by in ("", "memray"):
+        return str(by)
+    if by == "best":
+        from holdfast.agent import recording
+
+        return "memray" if recording.is_there() else "tracemalloc"
+    return "tracemalloc"
+
+
+def growth(
+    window_s: float, *, by: str = "tracemalloc", native: bool = False, sites: int = _SITES, depth: int = _DEPTH
+) -> "dict[str, Any]":  # fmt: skip
     """Return what became more within a while: types, lines that allocated it, and who holds it.
 
     Args:
         window_s: How long to look; at most 10 s.
-        trace: Watch the allocations, too; slows the program down meanwhile.
+        by: "tracemalloc" or "memray" watches the allocations, too, and slows the program down meanwhile; "" does not.
+        native: With the frames of C code (memray only).
+        sites: Allocating stacks to return, the largest first.
+        depth: Frames of each (tracemalloc; memray keeps all).
+
+    Raises:
+        ImportError: memray is not installed here, or not for this interpreter.
+        RuntimeError: It is recording already, for somebody else.
+        OSError: It cannot write its file.
     """
     window_s = max(0.0, min(10.0, window_s))
-    if trace:
+    if by == "tracemalloc":
         import tracemalloc  # noqa: F401 -- what the import makes is no growth of the program
+    elif by == "memray":
+        import memray  # noqa: F401
     before = Counter(map(type, gc.get_objects()))
-    allocated = _watch(window_s, trace=trace)
+    recorded = ""
+    allocated: list[dict[str, Any]] = []
+    if by == "memray":
+        recorded = _record(window_s, native=native)
+    elif by:
+        allocated = _watch(window_s, sites, depth)
+    else:
+        sleep(window_s)
     objects = gc.get_objects()
     after = Counter(map(type, objects))
     more = [(count - before[kind], kind) for kind, count in after.items() if count > before[kind]]
     more.sort(key=lambda pair: -pair[0])
     held: list[dict[str, str]] = []
-    own = next((kind for _, kind in more[:8] if kind.__module__ not in _PLAIN), None)
+    own = next((kind for _, kind in more[:8] if _module(kind) not in _PLAIN), None)
     kind = own or (more[0][1] if more else None)
     if kind is not None and len(objects) <= _FOLLOWED_UP_TO:
         # In the middle of the newest: old ones may be there for good, the very newest are in use.
@@ -83,8 +128,10 @@ def growth(window_s: float, *, trace: bool = True) -> "dict[str, Any]":
         "types": [{"type": _name(kind), "count": count} for kind, count in after.most_common(_TYPES)],
         "own": _own(after, before),
         "grown": [{"type": _name(kind), "more": count, "count": after[kind]} for count, kind in more[:_TYPES]],
+        "by": by,
         "allocated": allocated,
         "held_by": held,
+        **({"recorded": recorded} if recorded else {}),
     }  # fmt: skip
 
 
@@ -93,7 +140,7 @@ def _own(after: "Counter[type]", before: "Counter[type]") -> "list[dict[str, Any
     known = sys.stdlib_module_names
     own = [
         (count, kind) for kind, count in after.items()
-        if (kind.__module__ or "builtins").partition(".")[0] not in known and not kind.__module__.startswith("holdfast.")
+        if (module := _module(kind)).partition(".")[0] not in known and not module.startswith("holdfast.")
     ]  # fmt: skip
     own.sort(key=lambda pair: -pair[0])
     return [
@@ -102,16 +149,24 @@ def _own(after: "Counter[type]", before: "Counter[type]") -> "list[dict[str, Any
     ]
 
 
-def _watch(window_s: float, *, trace: bool) -> "list[dict[str, Any]]":
-    """Return the lines that allocated what is still there, the most bytes first; none without tracemalloc."""
-    if not trace:
+def _record(window_s: float, *, native: bool) -> str:
+    """Have memray record what is allocated and stays; return the file."""
+    from holdfast.agent import recording
+
+    path = recording.path_for(os.environ.get("HOLDFAST_RUN", ""), os.environ.get("HOLDFAST_WORKER", ""))  # fmt: skip
+    with recording.recording(path, native=native):
         sleep(window_s)
-        return []
+        gc.collect(1)  # what is garbage already is no leak
+    return path
+
+
+def _watch(window_s: float, sites: int, depth: int) -> "list[dict[str, Any]]":
+    """Return the lines that allocated what is still there, the most bytes first."""
     import tracemalloc
 
     ours = not tracemalloc.is_tracing()
     if ours:
-        tracemalloc.start(_DEPTH)
+        tracemalloc.start(max(1, min(64, depth)))
     try:
         sleep(window_s)
         gc.collect(1)  # what is garbage already is no leak
@@ -122,10 +177,10 @@ def _watch(window_s: float, *, trace: bool) -> "list[dict[str, Any]]":
     finally:
         if ours:
             tracemalloc.stop()
-    return _by_stack(traces)
+    return _by_stack(traces, sites)
 
 
-def _by_stack(traces: "Sequence[Any]") -> "list[dict[str, Any]]":
+def _by_stack(traces: "Sequence[Any]", sites: int) -> "list[dict[str, Any]]":
     totals: dict[int, list[Any]] = {}
     for trace in traces:
         # Equal stacks are one and the same tuple, so its id is enough, and far cheaper than its hash.
@@ -141,7 +196,7 @@ def _by_stack(traces: "Sequence[Any]") -> "list[dict[str, Any]]":
         if stack and not stack[0][0].startswith(_NOT_THE_PROGRAM):
             frames = [f"{name}:{line} in ?" for name, line in stack]
             found.append({"bytes": size, "count": count, "frames": frames})
-        if len(found) >= _SITES:
+        if len(found) >= sites:
             break
     return found
 
@@ -214,13 +269,20 @@ def _named(one: "Any") -> "dict[str, str] | None":
         )
     if isinstance(one, type):
         return {"says": f"the class {_name(one)}", "end": "yes"}
-    if kind.__module__ == "builtins":
+    if _module(kind) == "builtins":
         return None
     return {"says": f"an object of {_name(kind)}"}
 
 
+def _module(kind: type) -> str:
+    """Return where a type was defined; types made in C may have anything in that place."""
+    found: object = getattr(kind, "__module__", None)
+    return found if isinstance(found, str) and found else "builtins"
+
+
 def _name(one: "Any") -> str:
-    return f"{getattr(one, '__module__', None) or '?'}.{getattr(one, '__qualname__', None) or type(one).__name__}"  # fmt: skip
+    module = getattr(one, "__module__", None)
+    return f"{module if isinstance(module, str) and module else '?'}.{getattr(one, '__qualname__', None) or type(one).__name__}"  # fmt: skip
 
 
 def _where(function: "Any") -> str:

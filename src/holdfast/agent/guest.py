@@ -2,7 +2,8 @@
 
 A bare thread (``_thread``: it is in no list of the program's threads) beats and writes. The serving loop is the asyncio loop that runs in the main
 thread, or else the first one that runs anywhere: it is noticed where asyncio itself notes which loop runs. While there is none, the plain thread
-vouches for it: a program without a loop has only one beat. A copy (fork) of the program writes nothing any more.
+vouches for it: a program without a loop has only one beat. A copy (fork) of the program has the same, in a pulse of its own
+(:mod:`holdfast.agent.forks`).
 """
 
 import os
@@ -10,8 +11,9 @@ import sys
 from _thread import get_ident, start_new_thread
 from time import monotonic_ns, sleep
 
-from holdfast.agent import asking, hooks, words
+from holdfast.agent import asking, forks, hooks, words
 from holdfast.agent.calls import Calls
+from holdfast.agent.held import Held
 from holdfast.agent.imports import after_import, tell
 from holdfast.agent.loopbeat import LATE_NS
 from holdfast.agent.pulse import PulseWriter, of_guest
@@ -20,11 +22,14 @@ from holdfast.agent.routes import TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from holdfast.agent.loopbeat import LoopBeat
 
 _PERIOD_S = 0.1
+#: From when on it is looked where a request is that holds the whole process.
+_HELD_NS = 1_000_000_000
 #: In the place of asyncio's loop: gevent's hub or Twisted's reactor serves.
 _OTHER = object()
 #: The outermost functions of a main greenlet; those of the others are gevent's, or what they were made for.
@@ -34,8 +39,11 @@ _MAIN = ("<module>", "_run_module_as_main")
 class Guest:
     """The agent of this process."""
 
-    def __init__(self, pulse: PulseWriter) -> None:
+    def __init__(self, pulse: PulseWriter, path: str) -> None:
         self._pulse = pulse
+        self._pid = os.getpid()
+        self._parent = 0  #: of a copy: whose
+        self._place = forks.Place(path)  #: where copies show their pulses
         self._reporter = Reporter(pulse)
         self._main = get_ident()
         self._beat: LoopBeat | None = None
@@ -45,14 +53,32 @@ class Guest:
 
     def start(self) -> None:
         """Begin to beat and to count."""
-        os.register_at_fork(after_in_child=self._is_a_copy)
+        self._pulse.expect_fork()
+        os.register_at_fork(before=self._place.open, after_in_child=self._is_a_copy)
         after_import("asyncio.base_events", self._hook_loops)
         self._hook_other_loops()
         hooks.install(self._reporter)
         start_new_thread(self._beat_for_ever, ())
 
+    def start_beside(self) -> None:
+        """Begin as one of the worker's other processes: it has its own pulse already."""
+        self._place.open()
+        self._parent = os.getppid()
+        self.start()
+
     def _is_a_copy(self) -> None:
-        self._pulse.go_private()
+        """Begin anew in a copy of the program, before anything of the program runs in it; all that can wait waits until it has lived for a moment."""
+        try:
+            self._parent, self._pid = self._pid, os.getpid()
+            self._pulse.go_private()
+            forks.forget()
+            self._reporter.serving_thread = 0
+            self._main = get_ident()
+            self._beat = self._loop = None
+            self._loop_thread = 0
+            start_new_thread(self._beat_for_ever, ())
+        except (OSError, RuntimeError, MemoryError) as error:
+            tell(f"process {os.getpid()} goes on unseen: {error}")
 
     # -- the loop ----------------------------------------------------------------------------------
 
@@ -92,7 +118,13 @@ class Guest:
 
             install_twisted(beat, self._rests_elsewhere)(module)
 
+        def trio(module: "Any") -> None:
+            from holdfast.agent.trioloop import install
+
+            install(beat, self._rests_elsewhere)(module)
+
         after_import("gevent.hub", gevent)
+        after_import("trio._core._run", trio)
         after_import("twisted.internet.base", twisted)
 
     def _vouch_for_hub(self, now_ns: int) -> None:
@@ -144,10 +176,21 @@ class Guest:
 
     # -- the plain thread --------------------------------------------------------------------------
 
+    def _show(self, wait: "Callable[[float], None]") -> None:
+        """Show the pulse of a copy that lives for long enough."""
+        wait(forks.LEAST_S)
+        self._reporter.begin_again()
+        while not (socket := self._place.show(self._pulse, self._pid, self._parent)):
+            wait(forks.AGAIN_S)
+        asking.listen_at(socket)
+        self._pulse.expect_fork()
+
     def _beat_for_ever(self) -> None:
         # What the modules of the program have replaced by then (gevent does) is not called here.
         wait, now, count, table = sleep, monotonic_ns, self._threads, TABLE
-        calls = Calls(self._main)
+        if self._parent:
+            self._show(wait)
+        calls, held = Calls(self._main), Held(self._main)
         done_before = 0
         while True:
             try:
@@ -160,6 +203,10 @@ class Guest:
                     self._pulse.vouch_for_loop(now_ns)
                     in_flight = in_flight or calls.under_way()
                 done = table.requests()
+                since_ns, longest_ns, is_whole = held.look(now_ns)
+                self._pulse.held(since_ns, longest_ns, is_whole)
+                if since_ns and now_ns - since_ns > _HELD_NS:
+                    self._reporter.look_at(held.thread)
                 self._reporter.beat(now_ns, threads)
                 self._pulse.thread_beat(now_ns, threads, in_flight, done, 0)
             except Exception as error:  # noqa: BLE001 -- said once; a beat that stops would look like a hang
@@ -186,13 +233,16 @@ def start() -> None:
     except OSError as error:
         tell(f"no pulse at {path}: {error.strerror}")
         return
-    if pulse is not None:
-        Guest(pulse).start()
-        asking.listen()
-        run_dir, worker = os.environ.get("HOLDFAST_RUN", ""), os.environ.get("HOLDFAST_WORKER", "")
-        has_name = bool(run_dir and worker and os.environ.get("PYTHONFAULTHANDLER"))
-        if has_name and not words.is_captured(run_dir, worker):
-            try:
-                words.keep(run_dir, worker, int(number))
-            except OSError as error:
-                tell(f"no file for last words: {error}")
+    if pulse is None:
+        if forks.is_spawned():
+            Guest(PulseWriter.private(int(number)), path).start_beside()
+        return
+    Guest(pulse, path).start()
+    asking.listen()
+    run_dir, worker = os.environ.get("HOLDFAST_RUN", ""), os.environ.get("HOLDFAST_WORKER", "")
+    has_name = bool(run_dir and worker and os.environ.get("PYTHONFAULTHANDLER"))
+    if has_name and not words.is_captured(run_dir, worker):
+        try:
+            words.keep(run_dir, worker, int(number))
+        except OSError as error:
+            tell(f"no file for last words: {error}")

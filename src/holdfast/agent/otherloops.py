@@ -1,4 +1,4 @@
-"""The beat of loops that are not asyncio's: gevent's hub, and Twisted's reactors.
+"""The beat of loops that are not asyncio's: gevent's hub, and Twisted's reactors (trio's: :mod:`holdfast.agent.trioloop`).
 
 Each gets a timer of its own, ten times a second, that keeps nothing alive. A hub is no loop that runs: it gets its turn whenever nothing
 else does, and a script that computes in its main greenlet is no server. So a hub's beat counts only after it has come in time for a while.
@@ -24,7 +24,7 @@ _LAG_DECAY = 0.933
 class OtherBeat:
     """What the beat of such a loop writes; called by its timer."""
 
-    __slots__ = ("_due_s", "_known", "_lag_ns", "_late", "_pulse", "_serves")
+    __slots__ = ("_due_s", "_known", "_lag_ns", "_late", "_pulse", "_serves", "has_served")
 
     def __init__(self, pulse: "PulseWriter", serves: "Callable[[int], bool]", known: int) -> None:
         self._pulse = pulse
@@ -32,9 +32,10 @@ class OtherBeat:
         self._known = known
         self._due_s = 0.0
         self._lag_ns = self._late = 0
+        self.has_served = False
 
-    def __call__(self) -> None:
-        """Beat."""
+    def __call__(self, tasks: int = 0) -> None:
+        """Beat; ``tasks``: how many the loop has."""
         now_s = monotonic()
         late_ns = int((now_s - self._due_s) * 1e9) if self._due_s else 0
         self._due_s = now_s + PERIOD_S
@@ -43,10 +44,11 @@ class OtherBeat:
             return
         if not self._serves(get_ident()):
             return
+        self.has_served = True
         if late_ns > LATE_NS:
             self._late += 1
         self._lag_ns = max(late_ns, int(self._lag_ns * _LAG_DECAY))
-        self._pulse.loop_beat(monotonic_ns(), self._lag_ns, 0, self._late, thread_time_ns())
+        self._pulse.loop_beat(monotonic_ns(), self._lag_ns, tasks, self._late, thread_time_ns())
 
 
 def install_gevent(beat: "Callable[[int], OtherBeat]") -> "Callable[[Any], None]":

@@ -6,7 +6,7 @@ kernel whatever becomes of the process. Each field has one writer: the serving l
 
 import os
 from itertools import count
-from mmap import mmap
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from struct import Struct
 
 from holdfast.wire import pulse as wire
@@ -21,10 +21,15 @@ SITES_ROOM = wire.SITES_HALF - wire.SITES_HEAD.size
 _I64 = wire.I64
 _SLOT = wire.SLOT.pack_into
 _LOOP = Struct("<qq")  # lag, tasks; stuck_threads, stuck_ns
+_PAIR = Struct("<qq")
 _LOOP_MORE = Struct("<qq")  # late_ticks, cpu_ns
 _MADE = Struct("<qqqq")  # tasks_created, threads_created, greenlets, latency_sum
 _COUNTS = Struct("<qqq")
 _THREAD = Struct("<qqqq")  # threads, in_flight, work_done, oldest_call_ns
+
+
+#: The pulse of a parent stays mapped in its copies: to let go of it would cost those that end within a moment more than all the rest.
+_inherited: "list[object]" = []
 
 
 class PulseWriter:
@@ -37,27 +42,27 @@ class PulseWriter:
         OSError: No room, no directory, no permission.
     """
 
-    def __init__(self, path: str, pid: int, start: int, taken: mmap | None = None) -> None:
+    def __init__(
+        self, path: str, pid: int, start: int, taken: mmap | None = None, blank: "mmap | bytearray | None" = None
+    ) -> None:  # fmt: skip
         self._path = path
         self._events: Iterator[int] = count()
         self._has_last_words = False
         self._sites = 0
         self._memory: mmap | bytearray
+        self._blank: mmap | None = None  #: what a copy will write into
         if taken is not None:
             self._memory = taken
             self._take_over(pid)
             return
         new = path + ".new"
-        descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
-            os.posix_fallocate(descriptor, 0, wire.SIZE)
-            self._memory = mmap(descriptor, wire.SIZE)
-        finally:
-            os.close(descriptor)
+        self._memory = blank if blank is not None else _room(new, None)
         _I64.pack_into(self._memory, wire.PID, pid)
         _I64.pack_into(self._memory, wire.START, start)
         _I64.pack_into(self._memory, wire.GREENLETS, -1)
         self._memory[: len(wire.MAGIC)] = wire.MAGIC
+        if blank is not None:
+            return
         self._keep_last_life(path)
         os.rename(new, path)
 
@@ -101,6 +106,17 @@ class PulseWriter:
         _COUNTS.pack_into(self._memory, at + wire.ROUTE_NAME_BYTES, done, latency_ns, cpu_ns)
         self._memory[at : at + wire.ROUTE_NAME_BYTES] = name.ljust(wire.ROUTE_NAME_BYTES, b"\0")
 
+    def open(self, row: int, count: int, third_ns: int, oldest_ns: int, slowest_ns: int) -> None:
+        """Write how many requests of a route are under way, how old they are, and how long the slowest of late took."""
+        at = wire.OPEN_OFFSET + row * wire.OPEN.size
+        wire.OPEN.pack_into(self._memory, at, count, third_ns, oldest_ns, slowest_ns)
+
+    def waits(self, waiters: int, for_ns: int, before_ns: int, turns: int, is_pool: int) -> None:
+        """Write who waits for what others hold, since when nobody's turn came, how long that ever was, and how many turns there were."""
+        wire.WAITS.pack_into(
+            self._memory, wire.WAITS_OFFSET, waiters, for_ns, before_ns, turns, is_pool
+        )
+
     def sites(self, text: bytes) -> None:
         """Write where things were created, into the older half; at most ``SITES_ROOM`` bytes."""
         self._sites = number = self._sites + 1
@@ -111,9 +127,41 @@ class PulseWriter:
         self._memory[begin : begin + len(text)] = text
         wire.SITES_HEAD.pack_into(self._memory, at, number, len(text))
 
+    @classmethod
+    def private(cls, start: int) -> "PulseWriter":
+        """Return a pulse that nobody can see, until it is shown (:meth:`show`)."""
+        return cls("", 0, start, blank=bytearray(wire.SIZE))
+
     def go_private(self) -> None:
         """Write for nobody from now on: this process is a copy (fork), and the pulse is its parent's."""
-        self._memory = bytearray(wire.SIZE)
+        start = int(_I64.unpack_from(self._memory, wire.START)[0])
+        memory = self._blank if self._blank is not None else bytearray(wire.SIZE)
+        _inherited.append(self._memory)
+        self.__init__("", 0, start, blank=memory)  # type: ignore[misc]
+
+    def expect_fork(self) -> None:
+        """Have memory ready that a copy writes into until it is shown: untouched here, it costs neither of them anything."""
+        self._blank = mmap(-1, wire.SIZE, flags=MAP_PRIVATE | MAP_ANONYMOUS)
+
+    def show(self, directory: int | None, path: str, pid: int, ticks: int, parent: int) -> None:
+        """Make a private pulse a file: ``path``, in an open directory where one is given.
+
+        Raises:
+            OSError: As for a pulse of one's own.
+        """
+        head, slash, name = path.rpartition("/")
+        new = f"{head}{slash}.{name}"
+        shown = _room(new, directory)
+        # What was counted until now is kept; the interpreter lets nobody else run between these two.
+        shown[:] = self._memory[:]
+        self._memory, self._path = shown, path
+        _PAIR.pack_into(shown, wire.TICKS, ticks, parent)
+        _I64.pack_into(shown, wire.PID, pid)
+        os.rename(new, path, src_dir_fd=directory, dst_dir_fd=directory)
+
+    def held(self, since_ns: int, longest_ns: int, is_whole: int) -> None:
+        """Write since when a thread has been in one request, the longest that one ever was, and whether (0/1) that is the whole process."""
+        _COUNTS.pack_into(self._memory, wire.HELD, since_ns, longest_ns, is_whole)
 
     def set_ready(self) -> None:
         """Say that every component has started."""
@@ -147,7 +195,9 @@ class PulseWriter:
         memory = self._memory
         self._events = count(_I64.unpack_from(memory, wire.EVENTS_AT)[0])
         memory[wire.SITES_OFFSET :] = bytes(wire.SIZE - wire.SITES_OFFSET)
-        memory[wire.ROUTES_OFFSET : wire.HEAD_AND_ROUTES] = bytes(wire.ROUTES * wire.ROUTE.size)
+        memory[wire.ROUTES_OFFSET : wire.HEAD_AND_WAITS] = bytes(
+            wire.HEAD_AND_WAITS - wire.ROUTES_OFFSET
+        )
         self.made(0, 0, -1, 0)
         _I64.pack_into(memory, wire.PID, pid)
 
@@ -164,6 +214,17 @@ class PulseWriter:
             os.rename(between, path + ".last")
         except FileNotFoundError:
             return  # the first life
+
+
+def _room(path: str, directory: int | None) -> mmap:
+    """Return the memory of a new file."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o644, dir_fd=directory)
+    try:
+        os.posix_fallocate(descriptor, 0, wire.SIZE)
+        return mmap(descriptor, wire.SIZE)
+    finally:
+        os.close(descriptor)
 
 
 def of_guest(path: str, pid: int, start: int) -> PulseWriter | None:

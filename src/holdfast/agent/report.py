@@ -24,6 +24,7 @@ from holdfast.agent.sites import (
     label,
     named,
 )
+from holdfast.agent.waiting import Waits
 from holdfast.wire.jsonlite import dumps
 
 TYPE_CHECKING = False
@@ -55,7 +56,7 @@ class Reporter:
     """Called by the plain thread with each of its beats."""
 
     __slots__ = (
-        "_adjusted_ns", "_blocked", "_crowd", "_crowd_ns", "_crowd_of", "_last", "_locks", "_rotated_ns", "_said", "_usual", "_was_burst", "_written_ns", "pulse",
+        "_adjusted_ns", "_are_open", "_blocked", "_crowd", "_crowd_ns", "_crowd_of", "_last", "_locks", "_rotated_ns", "_said", "_usual", "_waits", "_was_burst", "_written_ns", "pulse",
         "serving_thread", "uses_greenlets",
     )  # fmt: skip
 
@@ -69,12 +70,22 @@ class Reporter:
         self._adjusted_ns = 0
         self._said: object = None
         self._locks = Locks()
+        self._waits = Waits()
         self._written_ns = 0
         self._rotated_ns = monotonic_ns()
         self._blocked: dict[tuple[int, ...], list[Any]] = {}  #: [looks, stack] by key
+        self._are_open: set[int] = (
+            set()
+        )  #: rows of routes whose requests under way are in the pulse
         self._crowd: list[list[Any]] = []
         self._crowd_of = 0  #: how many threads there were at the last look
         self._crowd_ns = 0
+
+    def begin_again(self) -> None:
+        """Forget everything: this process is a copy. What hooks know of us stays as it is."""
+        kept = self.uses_greenlets, self.serving_thread
+        self.__init__(self.pulse)  # type: ignore[misc]
+        self.uses_greenlets, self.serving_thread = kept
 
     def beat(self, now_ns: int, threads: int) -> None:
         """Write what has changed."""
@@ -105,6 +116,8 @@ class Reporter:
         if passed_ns >= _EVERY_NS:
             self._adjusted_ns = now_ns
             TABLE.adjust(passed_ns / 1e9)
+            self._report_open(now_ns)
+            self.pulse.waits(*self._waits.look(now_ns))
             self.pulse.stuck(*self._locks.look(now_ns, threads))
             SITES.stack_every = 100 if self._usual > _STORM_A_BEAT else 1000
         is_new = is_late and len(self._blocked) == 1
@@ -122,7 +135,10 @@ class Reporter:
                 for node in nodes:
                     node.older, node.newer = node.newer, node.count
         looks = sum(found[0] for found in self._blocked.values())
-        said = (tuple(SITES.created), looks, self._crowd_ns, self._rotated_ns, self._locks.stuck)
+        waits = [(count, since_ns) for count, since_ns, _ in self._waits.waiting]
+        said = (
+            tuple(SITES.created), looks, self._crowd_ns, self._rotated_ns, self._locks.stuck, waits, self._waits.holding,
+        )  # fmt: skip
         if said == self._said:
             return
         self._said = said
@@ -151,17 +167,32 @@ class Reporter:
         value["recent"], value["stacks"], value["asking"] = recent, stacks, asking
         value["running"] = self._crowd[:entries]
         value["stuck"] = [named(stack) for stack in self._locks.stuck[:entries]]
+        if self._waits.waiting:
+            value["waiting"] = self._waits.told(now_ns, entries)
+            value["holding"] = [list(one) for one in self._waits.holding[:entries]]
         if children.died:
             value["died"] = children.died[:entries]
         blocked = sorted(self._blocked.values(), key=lambda found: -found[0])
         value["blocked"] = [[n, named(stack)] for n, stack in blocked[: max(1, entries // 4)]]
         return value
 
+    def _report_open(self, now_ns: int) -> None:
+        found = TABLE.waiting(now_ns) if TABLE.open or self._are_open else {}
+        for row in self._are_open - found.keys():
+            self.pulse.open(row, 0, 0, 0, 0)
+        for row, (count, third_ns, oldest_ns, slowest_ns) in found.items():
+            self.pulse.open(row, count, third_ns, oldest_ns, slowest_ns)
+        self._are_open = set(found)
+
     def _greenlets(self) -> int:
         return sum(len(node.refs) for node in SITES.nodes[GREENLETS])
 
     def _look_at_serving(self) -> None:
-        frame = sys._current_frames().get(self.serving_thread)  # noqa: SLF001 -- the documented way
+        self.look_at(self.serving_thread)
+
+    def look_at(self, thread: int) -> None:
+        """Note where a thread stands that keeps the program from serving."""
+        frame = sys._current_frames().get(thread)  # noqa: SLF001 -- the documented way
         if frame is None:
             return
         key = _key(frame, 24)

@@ -25,16 +25,32 @@ _MEASURED_PER_S = 50
 _TIMED_PER_S = 250
 
 
+#: What the slowest was is forgotten within about so long.
+_FORGETS_S = 600.0
+#: Of those under way so many (and one in so many) have to be old for their route to be.
+_THIRD = 3
+
+
 class Route:
     """One row; whoever finishes a piece of work adds to it."""
 
-    __slots__ = ("count", "cpu_ns", "is_web", "is_work", "latency_ns", "name", "written")
+    __slots__ = (
+        "count",
+        "cpu_ns",
+        "is_web",
+        "is_work",
+        "latency_ns",
+        "longest_ns",
+        "name",
+        "written",
+    )
 
     def __init__(self, name: bytes, *, is_work: bool, is_web: bool) -> None:
         self.name = name
         self.is_web = is_web
         self.is_work = is_work  #: counts as work done of the whole process
         self.count = self.latency_ns = self.cpu_ns = 0
+        self.longest_ns = 0  #: latency of the slowest of late; of the quick ones nobody knows
         self.written = -1  #: the count that is in the pulse
 
 
@@ -42,12 +58,13 @@ class RouteTable:
     """The routes of this process; there is one, :data:`TABLE`."""
 
     __slots__ = (
-        "_asked", "_by_name", "_chance", "_gap", "_seen", "beat_before_ns", "beat_ns", "every", "in_flight", "rows", "timed_every", "until", "until_timed",
+        "_asked", "_by_name", "_chance", "_gap", "_seen", "beat_before_ns", "beat_ns", "every", "open", "rows", "timed_every", "until", "until_timed",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.rows: list[Route] = []  #: in the order of their first use
-        self.in_flight = 0  #: web requests; other work counts its own
+        #: Web requests under way, by identity: the beat at which each began, what finds its row, and for what. Other work counts its own.
+        self.open: dict[int, tuple[int, Callable[[Any], Route | None], Any]] = {}
         self.every = 1  #: of so many that ask, the processor time of one is measured
         self.timed_every = 1  #: of so many web requests one is timed, and may ask
         self._by_name: dict[str, Route] = {}
@@ -69,6 +86,38 @@ class RouteTable:
             raw = name.encode("utf-8", "replace")[:ROUTE_NAME_BYTES]
             found = self._by_name[name] = Route(raw, is_work=is_work, is_web=is_web)
             self.rows.append(found)
+        return found
+
+    @property
+    def in_flight(self) -> int:
+        """How many web requests are under way."""
+        return len(self.open)
+
+    def known(self, name: str) -> "Route | None":
+        """Return the row of a route that there is already; asked by the plain thread, which makes none."""
+        return self._by_name.get(name)
+
+    def waiting(self, now_ns: int) -> "dict[int, tuple[int, int, int, int]]":
+        """Return for each row (by its place) of which requests are under way: how many, how old a third of them and the oldest are, and the slowest of late.
+
+        Nanoseconds; a third of them is three at least. Of routes on which nothing has ended yet nothing is told: they have no past.
+        """
+        ages: dict[int, list[int]] = {}
+        for began_ns, find, what in _copy(self.open):
+            try:
+                row = find(what)
+            except Exception:  # noqa: BLE001 -- a request that ends just now may be half taken apart: it is not one that waits
+                row = None
+            if row is not None:
+                ages.setdefault(id(row), []).append(now_ns - began_ns)
+        found = {}
+        for at, row in enumerate(self.rows):
+            of_row = ages.get(id(row))
+            if of_row:
+                of_row.sort(reverse=True)
+                third = max(_THIRD, -(-len(of_row) // _THIRD))
+                third_ns = of_row[third - 1] if len(of_row) >= third else 0
+                found[at] = (len(of_row), third_ns, of_row[0], row.longest_ns)
         return found
 
     def is_measured(self) -> bool:
@@ -99,6 +148,8 @@ class RouteTable:
         passed_s = max(passed_s, 0.1)
         self.every = max(1, int(self._asked / passed_s / _MEASURED_PER_S))
         self._asked = 0
+        for row in self.rows:
+            row.longest_ns -= int(row.longest_ns * min(1.0, passed_s / _FORGETS_S))
         done = self.requests()
         self.timed_every = max(1, int((done - self._seen) / passed_s / _TIMED_PER_S))
         self._seen = done
@@ -115,6 +166,15 @@ class RouteTable:
     def latency_ns(self) -> int:
         """Return the sum over all work."""
         return sum(row.latency_ns for row in self.rows if row.is_work)
+
+
+def _copy(opened: "dict[int, tuple[int, Callable[[Any], Route | None], Any]]") -> "list[tuple[int, Callable[[Any], Route | None], Any]]":  # fmt: skip
+    for _ in range(20):
+        try:
+            return list(opened.values())
+        except RuntimeError:  # it changed meanwhile: other threads go on
+            continue
+    return []
 
 
 class Timed:
@@ -151,7 +211,10 @@ class Timed:
         """Add it to its row; for those as well that were not timed since the last one was."""
         # One that has seen two beats stands for itself alone: those like it that are not timed are counted by the beats.
         times = 1 if self._beat_ns < TABLE.beat_before_ns else self._times
-        route.latency_ns += (perf_counter_ns() - self._began_ns) * times
+        took_ns = perf_counter_ns() - self._began_ns
+        route.latency_ns += took_ns * times
+        if took_ns > route.longest_ns:
+            route.longest_ns = took_ns
         route.cpu_ns += self._cpu[0] * self._every
         route.count += 1  # last: a new count has its latency
 
@@ -187,6 +250,21 @@ def measured(coroutine: "Coroutine[Any, Any, Any]", route: "list[int]") -> "Gene
                 value, error = None, thrown
     finally:
         route[0] = spent
+
+
+_MEASURED = measured.__code__  # type: ignore[attr-defined,unused-ignore]
+
+
+def measures(frame: "Any") -> "Any":
+    """Return the coroutine that a suspended frame drives step by step, which no chain of awaits leads to; None when it does not."""
+    return frame.f_locals.get("coroutine") if frame.f_code is _MEASURED else None
+
+
+def took_beats(route: Route, took_ns: int) -> None:
+    """Add the latency of one that was not timed and has seen two beats."""
+    route.latency_ns += took_ns
+    if took_ns > route.longest_ns:
+        route.longest_ns = took_ns
 
 
 def name_of(method: str, path: str) -> str:

@@ -34,7 +34,7 @@ _PLUMBING = (
     f"{_LIBRARY}/asyncio/", f"{_LIBRARY}/concurrent/futures/", f"{_LIBRARY}/multiprocessing/",
     f"{_LIBRARY}/threading.py", f"{_LIBRARY}/contextlib.py", "<frozen importlib", _OURS,
 )  # fmt: skip
-_PLUMBING_PACKAGES = ("/anyio/", "/gevent/", "/greenlet/", "/eventlet/", "/uvloop/")
+_PLUMBING_PACKAGES = ("/anyio/", "/gevent/", "/greenlet/", "/eventlet/", "/uvloop/", "/trio/")
 #: The SDK keeps the context of each task by a task factory of its own.
 _OUR_FACTORY = "remember_tasks.<locals>.factory"
 
@@ -80,6 +80,15 @@ class Sites:
             int, bool
         ] = {}  #: by the id of a code object: whether it only passes creations on
         self._codes: list[CodeType] = []  # kept, so that their ids stay theirs
+
+    def forget(self) -> object:
+        """Forget all nodes and counts; return what was known: to take it apart is dear, and may be left undone."""
+        known = (self.nodes, self.root.children)
+        self.created[:] = (0, 0, 0, 0)
+        self.nodes = ([], [], [], [])
+        self.root.children = {}
+        self._nodes = 0
+        return known
 
     def outer(self, frame: "FrameType | None") -> "FrameType | None":
         """Return the first frame from here outwards that is no plumbing."""

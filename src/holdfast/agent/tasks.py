@@ -105,6 +105,12 @@ class _Watch:
             self._chance = chance = (self._chance * 1103515245 + 12345) & 0x7FFFFFFF
             self.left = self._period = 1 + (chance >> 8) % (2 * self._usual - 1)
 
+    def living(self, most: int) -> "list[Any]":
+        """Return the tasks of this set; none when they are more."""
+        if len(self._data) > most:
+            return []
+        return [task for one in list(self._data) if (task := one()) is not None and not task.done()]
+
     def settle(self) -> None:
         """Enter those that were passed over since the last look: where that one was."""
         # At zero one is being looked at, and is entered by that.
@@ -113,6 +119,12 @@ class _Watch:
             self._entered += passed
             self._last.count += passed
             SITES.created[TASKS] += passed
+
+    def forget(self) -> None:
+        """Begin at zero: in a copy of the program."""
+        self.left = self._period = 1
+        self._last = SITES.root
+        self._entered = self._made = 0
 
     def allow(self) -> None:
         """Allow some looks more, and see how many tasks there are and how many are made."""
@@ -174,10 +186,24 @@ def settle() -> None:
         watch.settle()
 
 
+def forget() -> None:
+    """Begin at zero: this process is a copy, and its tasks are its own."""
+    for watch in _watches:
+        watch.forget()
+
+
 def allow() -> None:
     """Allow some looks more; called ten times a second, but not while the serving loop is late: it may be making a bomb."""
     for watch in _watches:
         watch.allow()
+
+
+def living(most: int) -> "list[Any]":
+    """Return the tasks that live; none when they are more than ``most``, or where there is no set of them (Python 3.14)."""
+    found: list[Any] = []
+    for watch in _watches:
+        found += watch.living(most)
+    return found if len(found) <= most else []
 
 
 def _count(module: "Any") -> None:

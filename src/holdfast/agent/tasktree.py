@@ -7,6 +7,8 @@ stand alike under the same parent are one entry with their number. Costs about 1
 
 import sys
 
+from holdfast.agent.routes import measures
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -86,10 +88,10 @@ def _edges(tasks: "list[Any]") -> "tuple[dict[int, list[Any]], set[int]]":
     for task in tasks:
         if id(task) in parented:
             continue
-        for callback in _callbacks(task):
+        for callback in callbacks(task):
             parent = getattr(getattr(callback, "__self__", None), "_parent_task", None)  # TaskGroup
             parent = parent or next(
-                (by_waiter[id(held)] for held in _held_by(callback) if id(held) in by_waiter), None
+                (by_waiter[id(held)] for held in held_by(callback) if id(held) in by_waiter), None
             )
             if parent is not None and id(parent) in by_id:
                 add(parent, task)
@@ -97,11 +99,12 @@ def _edges(tasks: "list[Any]") -> "tuple[dict[int, list[Any]], set[int]]":
     return children, parented
 
 
-def _callbacks(task: "Any") -> "list[Any]":
+def callbacks(task: "Any") -> "list[Any]":
+    """Return what is called when a task has ended."""
     return [pair[0] for pair in getattr(task, "_callbacks", None) or () if type(pair) is tuple]
 
 
-def _held_by(callback: "Any") -> "list[Any]":
+def held_by(callback: "Any") -> "list[Any]":
     """Return what a callback has at hand: arguments of a partial, and what its function closes over."""
     held = list(getattr(callback, "args", ()))
     function = getattr(callback, "func", callback)
@@ -164,6 +167,7 @@ def _chain(task: "Any") -> "tuple[list[str], str]":
             frame = frame or getattr(one, f"{prefix}_frame", None)
             awaited = awaited if awaited is not None else getattr(one, then, None)
         if frame is not None:
+            awaited = awaited if awaited is not None else measures(frame)
             code = frame.f_code
             found.append(f"{code.co_filename}:{frame.f_lineno or 0} in {code.co_qualname}")
         elif awaited is None:

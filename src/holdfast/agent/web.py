@@ -9,7 +9,7 @@ import sys
 from _operator import attrgetter
 
 from holdfast.agent.imports import after_import
-from holdfast.agent.routes import TABLE, Route, Timed, name_of
+from holdfast.agent.routes import TABLE, Route, Timed, name_of, took_beats
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Asgi:
     def __init__(self, app: "Application") -> None:
         self.holdfast_app = app
         self._paths: dict[tuple[str, str], Route] = {}
+        self._known = self._route_of  # bound once, not by each request
 
     def __getattr__(self, name: str) -> "Any":
         return getattr(self.holdfast_app, name)
@@ -55,31 +56,39 @@ class Asgi:
         """Serve one scope."""
         if scope["type"] != "http":
             return await self.holdfast_app(scope, receive, send)
-        table = TABLE
-        table.in_flight += 1
+        table, number = TABLE, id(scope)
+        began_ns = table.beat_ns
+        table.open[number] = (began_ns, self._known, scope)
         if table.until_timed > 1:
             table.until_timed -= 1
-            began_ns = table.beat_ns
             try:
                 return await self.holdfast_app(scope, receive, send)
             finally:
-                table.in_flight -= 1
+                table.open.pop(number, None)
                 route = self._paths.get((scope["method"], scope["path"])) or self._found(scope)
                 if began_ns < table.beat_before_ns:
-                    route.latency_ns += table.beat_ns - began_ns
+                    took_beats(route, table.beat_ns - began_ns)
                 route.count += 1
         timed = Timed()
         try:
             return await timed.runs(self.holdfast_app(scope, receive, send))
         finally:
-            table.in_flight -= 1
+            table.open.pop(number, None)
             timed.ends(self._paths.get((scope["method"], scope["path"])) or self._found(scope))
 
-    def _found(self, scope: "Any") -> Route:
+    def _name(self, scope: "Any") -> str:
         # FastAPI and others leave the route that matched; it knows its pattern.
         pattern = getattr(scope.get("route"), "path", None)
         method, path = scope["method"], scope["path"]
-        name = f"{method} {pattern}" if isinstance(pattern, str) else name_of(method, path)
+        return f"{method} {pattern}" if isinstance(pattern, str) else name_of(method, path)
+
+    def _route_of(self, scope: "Any") -> "Route | None":
+        found = self._paths.get((scope["method"], scope["path"]))
+        return found or TABLE.known(self._name(scope))
+
+    def _found(self, scope: "Any") -> Route:
+        method, path = scope["method"], scope["path"]
+        name = self._name(scope)
         if len(self._paths) >= _MOST_PATHS:
             self._paths.clear()
         route = self._paths[method, path] = TABLE.route(name, is_web=True)
@@ -92,31 +101,36 @@ class Wsgi:
     def __init__(self, app: "Application") -> None:
         self.holdfast_app = app
         self._paths: dict[tuple[str, str], Route] = {}
+        self._known = self._route_of  # bound once, not by each request
 
     def __getattr__(self, name: str) -> "Any":
         return getattr(self.holdfast_app, name)
 
     def __call__(self, environ: "Any", start_response: "Any") -> "Any":
         """Serve one request."""
-        table = TABLE
-        table.in_flight += 1
+        table, number = TABLE, id(environ)
+        began_ns = table.beat_ns
+        table.open[number] = (began_ns, self._known, environ)
         if table.until_timed > 1:
             table.until_timed -= 1
-            began_ns = table.beat_ns
             try:
                 return self.holdfast_app(environ, start_response)
             finally:
-                table.in_flight -= 1
+                table.open.pop(number, None)
                 route = self._route(environ)
                 if began_ns < table.beat_before_ns:
-                    route.latency_ns += table.beat_ns - began_ns
+                    took_beats(route, table.beat_ns - began_ns)
                 route.count += 1
         timed = Timed()
         try:
             return timed.calls(self.holdfast_app, environ, start_response)
         finally:
-            table.in_flight -= 1
+            table.open.pop(number, None)
             timed.ends(self._route(environ))
+
+    def _route_of(self, environ: "Any") -> "Route | None":
+        key = (environ.get("REQUEST_METHOD", "?"), environ.get("PATH_INFO", "?"))
+        return self._paths.get(key) or TABLE.known(name_of(*key))
 
     def _route(self, environ: "Any") -> Route:
         key = (environ.get("REQUEST_METHOD", "?"), environ.get("PATH_INFO", "?"))
@@ -217,29 +231,33 @@ def _aiohttp(module: "Any") -> None:
             by_route[route_of(match)] = row
         return row
 
+    def known(request: "Any") -> "Route | None":
+        match = match_of(request)
+        return by_route.get(route_of(match)) if match is not None else None
+
     async def counted(self: "Any", request: "Any") -> "Any":
-        table = TABLE
-        table.in_flight += 1
+        table, number = TABLE, id(request)
+        began_ns = table.beat_ns
+        table.open[number] = (began_ns, known, request)
         if table.until_timed > 1:
             table.until_timed -= 1
-            began_ns = table.beat_ns
             try:
                 return await handle(self, request)
             finally:
-                table.in_flight -= 1
+                table.open.pop(number, None)
                 match = match_of(request)
                 # It is a dictionary, and an empty one for most paths: never asked for its truth.
                 row = by_route.get(route_of(match)) if match is not None else None
                 if row is None:
                     row = found(request, match)
                 if began_ns < table.beat_before_ns:
-                    row.latency_ns += table.beat_ns - began_ns
+                    took_beats(row, table.beat_ns - began_ns)
                 row.count += 1
         timed = Timed()
         try:
             return await timed.runs(handle(self, request))
         finally:
-            table.in_flight -= 1
+            table.open.pop(number, None)
             match = match_of(request)
             row = by_route.get(route_of(match)) if match is not None else None
             timed.ends(row or found(request, match))
@@ -255,25 +273,28 @@ def _tornado(module: "Any") -> None:
     handler = module.RequestHandler
     execute = handler._execute  # noqa: SLF001 -- what every request passes
 
+    def known(self: "Any") -> "Route | None":
+        return TABLE.known(f"{self.request.method} {type(self).__name__}")
+
     async def counted(self: "Any", *args: "Any", **kwargs: "Any") -> "Any":
-        table = TABLE
-        table.in_flight += 1
+        table, number = TABLE, id(self)
+        began_ns = table.beat_ns
+        table.open[number] = (began_ns, known, self)
         if table.until_timed > 1:
             table.until_timed -= 1
-            began_ns = table.beat_ns
             try:
                 return await execute(self, *args, **kwargs)
             finally:
-                table.in_flight -= 1
+                table.open.pop(number, None)
                 row = TABLE.route(f"{self.request.method} {type(self).__name__}", is_web=True)
                 if began_ns < table.beat_before_ns:
-                    row.latency_ns += table.beat_ns - began_ns
+                    took_beats(row, table.beat_ns - began_ns)
                 row.count += 1
         timed = Timed()
         try:
             return await timed.runs(execute(self, *args, **kwargs))
         finally:
-            table.in_flight -= 1
+            table.open.pop(number, None)
             timed.ends(TABLE.route(f"{self.request.method} {type(self).__name__}", is_web=True))
 
     handler._execute = counted  # noqa: SLF001

@@ -49,6 +49,9 @@ DID_NOT_HELP = "did_not_help"  # it never went
 EXHAUSTED = "exhausted"  # came back or never went, on the last rung
 RELEASED = "released"  # a person took over (stop, restart), or the worker left the plan
 
+#: A verdict: a person took over, or the worker was gone, before anybody could tell.
+CLOSED = "closed"
+
 #: The whole life of a flag. A pair that is missing here cannot happen.
 NEXT = {
     (CLEAR, SEEN): RAISED,
@@ -74,6 +77,7 @@ NEXT = {
 
 # -- remedies --------------------------------------------------------------------------------------
 RESTART, RESTART_GROUP = "restart", "group"
+END_FORK = "fork"  # end the one process that is sick, of those that the worker forked: its parent starts another
 SHED = "shed"  # stop what the plan names as dispensable, until the box is well again
 
 #: Remedies of a flag, first rung first. A flag that is not here is only ever written up and shown.
@@ -85,6 +89,7 @@ RUNGS = {
     "memory_leak": (RESTART, RESTART),
     "fd_leak": (RESTART, RESTART),
     "slow": (RESTART, RESTART),
+    "stalled": (RESTART, RESTART),
     "pegged": (RESTART, RESTART),
     "task_bomb": (RESTART, RESTART),
     "thread_bomb": (RESTART, RESTART),
@@ -114,7 +119,7 @@ class CaptureEvidence:
 
 
 class OrderRemedy:
-    """Ask the keeper to restart life ``n`` (``group``: and the group it belongs to)."""
+    """Ask the keeper to restart life ``n`` (``group``: and the group it belongs to; ``fork``: only to end what is sick in it)."""
 
     __slots__ = ("n", "remedy")
 
@@ -165,8 +170,8 @@ class Case:
     """One flag of one worker on its way up the ladder."""
 
     __slots__ = (
-        "accepted", "at_s", "captured", "flag", "given_key", "incident", "is_grave", "judged", "key", "last_try_s", "limit", "n",
-        "phase", "rung", "says", "sick_since_s", "since_unix_s", "took_s", "tries", "value", "well_since_s", "went", "worker",
+        "accepted", "at_s", "captured", "flag", "given_key", "incident", "is_forks", "is_grave", "judged", "key", "last_try_s", "limit", "n",
+        "phase", "pid", "rung", "says", "sick_since_s", "since_unix_s", "took_s", "tries", "value", "well_since_s", "went", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: str, flag: str, now_s: float) -> None:
@@ -186,6 +191,10 @@ class Case:
         )
         self.judged = True  #: the evidence of ``key`` has its verdict (or there is none yet)
         self.n = 0  #: the life that was sick when evidence was taken
+        self.pid = (
+            0  #: the process that is sick, of those that the worker forked; 0: the worker itself
+        )
+        self.is_forks = False  #: it began with one of those: there is a rung for it
         self.captured = False
         self.accepted = False
         self.tries = 0
@@ -202,6 +211,7 @@ class Case:
             "worker": self.worker, "flag": self.flag, "since_unix_s": self.since_unix_s, "value": self.value,
             "limit": self.limit, "says": self.says, "incident": self.incident, "rung": self.rung,
             "phase": self.phase, "n": self.n, "key": self.key, "took_s": round(self.took_s, 1),
+            **({"pid": self.pid, "is_forks": True} if self.is_forks else {}),
         }  # fmt: skip
 
 
@@ -223,6 +233,7 @@ def from_flag(flag: "dict[str, Any]", now_s: float) -> "Case | None":
         case.n = int(flag.get("n", 0))
         case.key = str(flag.get("key", ""))
         case.took_s = float(flag.get("took_s", 0.0))
+        case.pid, case.is_forks = int(flag.get("pid", 0)), bool(flag.get("is_forks"))
         case.judged = (
             not case.key or case.phase == GAVE_UP or (case.phase == RAISED and case.rung > 0)
         )
@@ -266,7 +277,14 @@ def step(
     Returns:
         Effects, in the order in which they have to be carried out.
     """
-    if case.phase == VERIFY and n == case.n and n and now_s - case.at_s < ACT_S:
+    rung = settings.rungs[min(case.rung, len(settings.rungs) - 1)] if settings.rungs else ""
+    if (
+        case.phase == VERIFY
+        and n == case.n
+        and n
+        and now_s - case.at_s < ACT_S
+        and rung != END_FORK
+    ):
         # The old life, accepted for killing and not dead yet, says nothing about the new one.
         look = UNKNOWN
     _remember(case, look, now_s)
@@ -287,7 +305,7 @@ def release(case: Case, now_s: float) -> "list[object]":
         return []
     case.phase = NEXT[case.phase, RELEASED]
     case.at_s = now_s
-    return [ClearFlag()]
+    return [*([] if case.judged else _verdicts(case, CLOSED)), ClearFlag()]
 
 
 def captured(case: Case, key: str, incident: "str | None") -> None:
@@ -389,6 +407,9 @@ def _enter(
     if event == SEEN:
         case.since_unix_s = now_unix_s
     elif event == PERSISTS:
+        if not case.judged:
+            # It was gone when its evidence had been taken, and is back: that incident is over, this is another one.
+            effects += _verdicts(case, CAME_BACK)
         case.captured = False
         case.incident = None
         case.n = n

@@ -3,6 +3,9 @@
 One failure is a suspicion: it is looked at again soon. So many failures among the last few looks mean "down", and only so many good looks
 in a row mean "up" again, so that one lost packet wakes nobody and one lucky answer ends no alert.
 
+What hangs is not waited for: while a look has no answer the next one begins, so that a thing that answers nothing is down almost as soon as
+one that refuses. The longest time from a fault to the belief is therefore a sum of what was configured: :func:`longest_s`.
+
 Pure: monotonic seconds and chance come in. Left out: looking (:mod:`holdfast.cli.probes`), telling people (:mod:`holdfast.core.alerting`).
 """
 
@@ -40,8 +43,10 @@ NEXT = {
     (DOWN, BAD): DOWN,
     (DOWN, WORST): DOWN,
 }
-#: A pause is drawn from this share around what was asked for, so that many probes do not march in step.
-_JITTER = 0.1
+#: A pause is shorter by up to this share than what was asked for, so that many probes do not march in step, and never longer.
+_JITTER = 0.2
+#: A look that takes this much longer than the last good one is suspected to hang.
+_SLOWER = 2.0
 
 
 class Rule:
@@ -106,9 +111,10 @@ def restore(value: "Mapping[str, Any]", now_s: float) -> Belief:
 
 def note(belief: Belief, rule: Rule, is_good: bool, began_s: float, now_s: float, now_unix_s: float) -> bool:  # fmt: skip
     """Take note of a look that began at ``began_s``; return whether another thing is believed now."""
-    belief.looked_s = began_s
+    # Looks overlap, so a later one may be done earlier.
+    belief.looked_s = max(belief.looked_s, began_s)
     if not is_good:
-        belief.bad_s = began_s
+        belief.bad_s = max(belief.bad_s, began_s)
         if belief.state in (UNKNOWN, UP):
             belief.failing_since_s = began_s
     belief.looks = [*belief.looks, is_good][-max(rule.of, 1) :]
@@ -163,8 +169,31 @@ def next_s(planned_s: float, now_s: float, every_s: float, again_s: float, state
         chance: From 0 to 1.
     """
     pause_s = min(again_s, every_s) if state == DOUBT else every_s
-    due_s = planned_s + pause_s * (1 - _JITTER + 2 * _JITTER * chance)
+    # In doubt nobody marches in step, and each part of it would be added to the longest time.
+    due_s = planned_s + (pause_s if state == DOUBT else pause_s * (1 - _JITTER * chance))
     if due_s > now_s:
         return due_s
     # Late by more than a pause (the machine slept, or there were too many): what was missed is not made up for.
     return now_s + pause_s * _JITTER * chance
+
+
+def beside_s(began_s: float, again_s: float, usual_s: float, state: str) -> float:
+    """Return when a look begins beside one that has no answer yet; what is known to be down is not asked any faster.
+
+    Args:
+        began_s: When the last look began.
+        again_s: How soon in doubt.
+        usual_s: How long the last good look took; a page that is slow every day is not asked twice for it.
+        state: What is believed.
+    """
+    if state == DOWN:
+        return float("inf")
+    return began_s + max(again_s, usual_s * _SLOWER)
+
+
+def longest_s(rule: Rule, every_s: float, again_s: float, timeout_s: float, *, hangs: bool) -> float:  # fmt: skip
+    """Return the longest time from a fault to the belief that the thing is down, if each look from then on fails.
+
+    The fault comes just after the answer of a look: a whole ``every`` passes, then so many looks begin ``again`` apart, and the last one takes its time.
+    """
+    return every_s + (rule.fails - 1) * min(again_s, every_s) + (timeout_s if hangs else 0.0)

@@ -5,7 +5,7 @@ sure that is, and the evidence it rests on. Which rules are asked follows from t
 comes first. No rule knows a particular package: what is true of one library's bug has to be true of the next one's.
 """
 
-from holdfast.diagnosis import growing, owners, profile, regexes
+from holdfast.diagnosis import growing, owners, profile, regexes, waiting
 from holdfast.diagnosis.lastwords import split_frame
 from holdfast.diagnosis.owners import Place
 from holdfast.diagnosis.telling import (
@@ -41,7 +41,19 @@ _FEW_SAMPLES = 5
 _LATE_NS = 700_000_000
 _BOMBS = {"task_bomb": "tasks", "thread_bomb": "threads"}
 #: Where a thread is that holds the program up; its own kinds are told by the rules for stacks and profiles.
-_STUCK = ("hang", "probe", "start", "deadlock", "pegged", "slow", "loop_lag", "odd_one_out")
+_STUCK = (
+    "hang",
+    "probe",
+    "start",
+    "deadlock",
+    "pegged",
+    "slow",
+    "stalled",
+    "loop_lag",
+    "odd_one_out",
+)
+#: Where requests that do not end may be the answer.
+_WAITS = ("stalled", "slow", "probe")
 _MEMORY = ("memory", "memory_leak", "oom", "memory_pressure")
 
 
@@ -63,12 +75,7 @@ def findings(
     found += _deadlock(facts, stacks)
     if kind in _BOMBS or kind == "child_bomb":
         found += _bomb(facts, kind)
-    if kind in _MEMORY:
-        found += growing.memory(facts)
-    if kind == "fd_leak":
-        found += growing.descriptors(facts)
-    if kind == "log_storm":
-        found += growing.log_storm(facts)
+    found += _of_kind(facts, kind)
     if kind in _STUCK or kind in _MEMORY:
         found += _busy(facts, memory=kind in _MEMORY)
     if kind in _MEMORY:
@@ -84,6 +91,16 @@ def findings(
         _since(facts, one)
         one["says"] = one_line(one["says"], _LONGEST)
     return found
+
+
+def _of_kind(facts: "Facts", kind: str) -> "list[dict[str, Any]]":
+    if kind in _MEMORY:
+        return growing.memory(facts)
+    if kind == "fd_leak":
+        return growing.descriptors(facts)
+    if kind == "log_storm":
+        return growing.log_storm(facts)
+    return waiting.stalled(facts) if kind in _WAITS else []
 
 
 def _since(facts: "Facts", one: "dict[str, Any]") -> None:
@@ -112,6 +129,9 @@ def _fault(facts: "Facts", stacks: "list[dict[str, Any]]") -> "list[dict[str, An
     frames = stack["frames"] if stack else []
     mine = owners.places(frames, facts.owners)
     found = []
+    by_core, within = _core(facts, f"{what}{detail}", mine)
+    if by_core:
+        return by_core
     library = str(facts.oom.get("fault_library") or "")
     owner = facts.libraries.get(library)
     if library and owner:
@@ -130,20 +150,50 @@ def _fault(facts: "Facts", stacks: "list[dict[str, Any]]") -> "list[dict[str, An
         name = f"{place.owner()}, a C extension" if one["is_c"] and one["package"] else place.owner()  # fmt: skip
         found.append(finding(
             LIKELY,
-            f"{what}{detail} in {one['module']} ({name}), called by {in_words(Place(mine[0].frame, facts.owners), facts)}."
+            f"{what}{detail} in {one['module']} ({name}), called by {in_words(Place(mine[0].frame, facts.owners), facts)}.{within}"
             " It broke memory, or was given something it cannot take: try another version of it, and report it with this bundle.",
-            place, ["stacks.txt", "log.txt"], function=one["module"],
+            place, ["stacks.txt", "log.txt", *(["core.txt"] if within else [])], function=one["module"],
         ))  # fmt: skip
     elif mine and not found:
         library = next((f for f in frames if owners.is_machinery(split_frame(f)[0])), "")
         via = f" through {split_frame(library)[2]}" if library and frames[0] == library else ""
         found.append(finding(
-            LIKELY, f"{what}{detail} in C code called{via} by {in_words(mine[0], facts)}{caller(mine, 0, facts)}.",
-            mine[0], ["stacks.txt", "log.txt"],
+            LIKELY, f"{what}{detail} in C code called{via} by {in_words(mine[0], facts)}{caller(mine, 0, facts)}.{within}",
+            mine[0], ["stacks.txt", "log.txt", *(["core.txt"] if within else [])],
         ))  # fmt: skip
     elif not found:
         found += _extensions(facts, f"{what}{detail}")
     return found
+
+
+def _core(
+    facts: "Facts", what: str, mine: "list[Place]"
+) -> "tuple[list[dict[str, Any]], str]":  # fmt: skip
+    """Return (the finding, if the core dump shows whose library it was; else a sentence for the others' findings)."""
+    if not facts.core:
+        return [], ""
+    from holdfast.diagnosis import corestacks  # most crashes leave no core
+
+    inner = corestacks.failed_in(facts.core)
+    if not inner:
+        return [], ""
+    library = corestacks.culprit_library(facts.core)
+    # The first function of each library: how they call each other is within reach of whoever has the symbols.
+    way = " <- ".join(f"{function} ({name})" for name, function in {n: f for f, n in reversed(inner)}.items())  # fmt: skip
+    if not library:
+        return [], f" The core dump shows where in C: {way}."
+    owner = facts.libraries.get(library)
+    function = next(f for f, name in inner if name == library)
+    place = Place(f"{library} in {function}", {library: owner} if owner else {})
+    whose = f"{place.owner()} ({library})" if owner else library
+    # In the library itself: the instruction that failed is its own. Reached through another one, it may only have met the damage.
+    is_it = inner[0][1] == library
+    through = "" if is_it else f" by way of {inner[0][0]} ({inner[0][1]})"
+    called = f", called by {in_words(mine[0], facts)}{caller(mine, 0, facts)}" if mine else ""
+    return [finding(
+        CERTAIN if is_it else LIKELY,
+        f"{what} in {function} of {whose}{through}{called}: the core dump shows it.", place, ["core.txt", "stacks.txt"],
+    )], ""  # fmt: skip
 
 
 def _extensions(facts: "Facts", what: str) -> "list[dict[str, Any]]":

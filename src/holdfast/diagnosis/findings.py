@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 #: Flags of a worker that is alive, and of the box; the kind of their incident has their name.
 SYMPTOMS = (
-    "loop_lag", "slow", "pegged", "deadlock", "task_bomb", "thread_bomb", "child_bomb", "fd_leak", "memory_leak", "odd_one_out",
-    "log_storm", "log_silence",
+    "loop_lag", "slow", "stalled", "pegged", "deadlock", "task_bomb", "thread_bomb", "child_bomb", "fd_leak", "memory_leak", "odd_one_out",
+    "log_storm", "log_silence", "starved",
 )  # fmt: skip
 BOX_SYMPTOMS = ("disk_filling", "inodes_low", "memory_pressure", "clock_jump")
 #: Which incident a flag leads to.
@@ -72,7 +72,7 @@ class Facts:
     """Everything the collectors found; what they did not find keeps its default."""
 
     __slots__ = (
-        "blamed", "box", "calls", "census", "changed", "exit", "extensions", "healthy", "last_line", "libraries", "live_stacks",
+        "blamed", "box", "calls", "census", "changed", "core", "exit", "extensions", "healthy", "last_line", "libraries", "live_stacks",
         "log_patterns", "mappings", "mappings_s", "modules", "next_start", "oom", "order", "owners", "plan", "process",
         "profile", "pulse", "report", "samples", "sites", "source", "uncaught", "used",
     )  # fmt: skip
@@ -91,6 +91,7 @@ class Facts:
         self.process: dict[str, Any] = {}
         self.samples: list[dict[str, int]] = []
         self.oom: dict[str, Any] = {}
+        self.core: list[str] = []  #: C and Python frames where the signal came, out of a core dump
         self.changed: list[str] = []
         self.source: dict[str, str] = {}  #: frame -> its line of code
         self.calls: dict[str, list[dict[str, Any]]] = {}  #: frame -> what its line calls
@@ -150,7 +151,8 @@ def assess(facts: Facts) -> "dict[str, Any]":
         _death(facts, found, stacks)
     if kind in ("memory", "oom", "memory_leak"):
         _memory(facts, found)
-    blamed = _blamed_stack(stacks, frozen=found.says.startswith("frozen"))
+    blamed = _held_stack(facts, stacks)
+    blamed = blamed or _blamed_stack(stacks, frozen=found.says.startswith("frozen"))
     if kind == "deadlock":
         # A main thread that waits for the others' end is not where they stand.
         blamed = next(
@@ -319,7 +321,7 @@ def _signal_says(facts: Facts, found: _Found, frames: list[str]) -> str:
 def _hang(facts: Facts, found: _Found, stacks: "list[dict[str, Any]]") -> None:
     silent_s, what = _silence(facts, found)
     found.says = f"{what} for {duration(silent_s)}" if silent_s else what
-    stack = _blamed_stack(stacks, frozen=what.startswith("frozen"))
+    stack = _held_stack(facts, stacks) or _blamed_stack(stacks, frozen=what.startswith("frozen"))
     if stack is None:
         return
     found.where = places.guilty_frame(stack["frames"])
@@ -354,7 +356,8 @@ def _silence(facts: Facts, found: _Found) -> tuple[float, str]:
             "certain", "the process is stopped: somebody sent SIGSTOP, or a debugger holds it"
         )
         return silent_s, "stopped (SIGSTOP)"
-    share = cpu_share(facts.samples)
+    # The samples are the worker's own process, not one that it forked.
+    share = cpu_share(facts.samples) if not flag.get("pid") else None
     if share is not None:
         busy = (
             "busy: a loop or a long computation"
@@ -365,7 +368,8 @@ def _silence(facts: Facts, found: _Found) -> tuple[float, str]:
             "likely", f"it used {share:.0%} of a core in its last samples, so it is {busy}"
         )
     if loop_s <= STALE_BEAT_S:
-        return silent_s, "no sign of life"
+        held_s = float(pulse.get("held_s") or 0.0)
+        return (held_s, "one request has held it") if held_s else (silent_s, "no sign of life")
     if thread_s > STALE_BEAT_S:
         found.because(
             "likely",
@@ -373,6 +377,16 @@ def _silence(facts: Facts, found: _Found) -> tuple[float, str]:
         )
         return silent_s, "frozen"
     return silent_s, "event loop blocked"
+
+
+def _held_stack(facts: Facts, stacks: "list[dict[str, Any]]") -> "dict[str, Any] | None":
+    """Return the stack of the thread that is in one request for too long, where the agent has looked at it."""
+    looked = facts.sites.get("blocked") or ()
+    if not facts.pulse.get("held_s") or not looked:
+        return None
+    # By file and line: how a function is called depends on who tells.
+    at = split_frame(looked[0][1][0])[:2]
+    return next((s for s in stacks if any(split_frame(f)[:2] == at for f in s["frames"])), None)
 
 
 def _blamed_stack(stacks: "list[dict[str, Any]]", *, frozen: bool) -> "dict[str, Any] | None":
@@ -467,6 +481,9 @@ def _title(facts: Facts, found: _Found) -> str:
     worker = facts.order.get("worker", "?")
     says = found.says
     prefix = f'worker "{worker}"'
+    pid = (facts.order.get("flag") or {}).get("pid")
+    if pid:
+        prefix += f", process {pid}"
     # A flag's sentence may already name the worker.
     if says.startswith(prefix):
         title = says

@@ -40,8 +40,10 @@ class _Node:
         self.children: dict[str, _Node] = {}
 
 
-def svg(profile: "Profile", title: str) -> str:
-    """Return the picture; ``title`` stands above it."""
+def svg(
+    profile: "Profile", title: str, unit: str = "samples", means: str = "where the time goes"
+) -> str:
+    """Return the picture; ``title`` stands above it, below it what is counted and what the widest boxes are."""
     root = _Node()
     for thread, frames, count in profile.rows:
         node = root
@@ -52,13 +54,13 @@ def svg(profile: "Profile", title: str) -> str:
     boxes: list[tuple[str, float, float, int, int]] = []
     deepest = _place(root, "all", 0.0, _WIDTH / max(1, root.count), 0, boxes)
     height = _TOP + (deepest + 1) * _ROW + 10
-    drawn = "".join(_box(box, height, root.count) for box in boxes)
+    drawn = "".join(_box(box, height, root.count, unit) for box in boxes)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="monospace">'
         f"<style>{_STYLE}</style>"
         f'<rect width="{_WIDTH}" height="{height}" fill="#fdfdfb" stroke="none"/>'
         f'<text x="6" y="18">{escape(title)}</text>'
-        f'<text x="6" y="34" fill="#777">{root.count} samples; the widest boxes are where the time goes; click to zoom</text>'
+        f'<text x="6" y="34" fill="#777">{root.count} {unit}; the widest boxes are {means}; click to zoom</text>'
         f"{drawn}<script><![CDATA[{_SCRIPT}]]></script></svg>\n"
     )
 
@@ -75,7 +77,7 @@ def _place(node: _Node, name: str, x: float, scale: float, depth: int, boxes: "l
     return deepest
 
 
-def _box(box: "tuple[str, float, float, int, int]", height: int, total: int) -> str:
+def _box(box: "tuple[str, float, float, int, int]", height: int, total: int, unit: str) -> str:
     name, x, width, depth, count = box
     path, line, function = split_frame(name)
     short = f"{function} {path.rpartition('/')[2]}" + (f":{line}" if line else "")
@@ -85,7 +87,7 @@ def _box(box: "tuple[str, float, float, int, int]", height: int, total: int) -> 
     y = height - 10 - (depth + 1) * _ROW
     return (
         f'<g data-x="{x:.2f}" data-w="{width:.2f}" data-n="{escape(label)}">'
-        f"<title>{escape(name)} ({count} samples, {count / max(1, total):.1%})</title>"
+        f"<title>{escape(name)} ({count} {unit}, {count / max(1, total):.1%})</title>"
         f'<rect x="{x:.2f}" y="{y}" width="{width:.2f}" height="{_ROW - 1}" fill="{_colour(path)}"/>'
         f'<text x="{x + 3:.2f}" y="{y + 12}">{shown}</text></g>'
     )

@@ -88,6 +88,8 @@ def parse(text: str, seconds: float = 0.0) -> Profile:
         if not samples.isdigit() or not stack:
             continue
         parts = stack.split(";")
+        while len(parts) > 1 and parts[0].startswith("process "):
+            del parts[0]  # py-spy --subprocesses: all processes of a server do the same
         thread = ""
         if parts[0].startswith("thread ("):
             # A program that never imported threading has no names for its threads.
@@ -277,8 +279,14 @@ def _without_line(frame: str) -> str:
 _GAIN = 0.05
 
 
-def speedscope(profile: Profile, name: str) -> "dict[str, Any]":
-    """Return the profile in the file format of speedscope (https://www.speedscope.app/file-format-schema.json)."""
+def speedscope(profile: Profile, name: str, unit: str = "none") -> "dict[str, Any]":
+    """Return the profile in the file format of speedscope (https://www.speedscope.app/file-format-schema.json).
+
+    Args:
+        profile: The stacks.
+        name: What the page shows as its title.
+        unit: What is counted, in speedscope's words: "none" (samples) or "bytes".
+    """
     frames: dict[str, int] = {}
     listed: list[dict[str, Any]] = []
     threads: dict[str, tuple[list[list[int]], list[int]]] = {}
@@ -298,7 +306,7 @@ def speedscope(profile: Profile, name: str) -> "dict[str, Any]":
         "exporter": "holdfast",
         "shared": {"frames": listed},
         "profiles": [
-            {"type": "sampled", "name": thread, "unit": "none", "startValue": 0, "endValue": sum(weights),
+            {"type": "sampled", "name": thread, "unit": unit, "startValue": 0, "endValue": sum(weights),
              "samples": samples, "weights": weights}
             for thread, (samples, weights) in threads.items()
         ],

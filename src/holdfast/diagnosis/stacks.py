@@ -76,7 +76,10 @@ def locals_as_text(threads: "Sequence[dict[str, Any]]") -> str:
             path = str(frame.get("filename") or "?")
             if is_machinery(path) or not frame.get("locals") or len(shown) >= _LOCALS_FRAMES:
                 continue
-            held = [_local(one) for one in frame["locals"][:_LOCALS_EACH]]
+            held = [
+                local_as_text(str(one.get("name") or "?"), str(one.get("repr")))
+                for one in frame["locals"][:_LOCALS_EACH]
+            ]
             shown.append((f"{path}:{frame.get('line') or 0} in {frame.get('name') or '?'}", held))
         if shown:
             lines.append(f"Thread {thread.get('thread_name') or thread.get('os_thread_id')}")
@@ -85,11 +88,11 @@ def locals_as_text(threads: "Sequence[dict[str, Any]]") -> str:
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def _local(one: "dict[str, Any]") -> str:
-    name, said = str(one.get("name") or "?"), one_line(str(one.get("repr")), _LOCALS_LONGEST)
+def local_as_text(name: str, said: str) -> str:
+    """Return "name = value" of a variable in one line; the value of whatever is called like a secret is not shown."""
     if any(part in name.lower() for part in _SECRET):
         said = "(not shown)"
-    return f"{name} = {said}"
+    return f"{name} = {one_line(said, _LOCALS_LONGEST)}"
 
 
 #: Locals: so many threads, frames of each, variables of each, and characters.

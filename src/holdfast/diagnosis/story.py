@@ -17,6 +17,7 @@ _VERDICTS = {
     "cured": "cured: the symptom stayed away",
     "came_back": "came back: the symptom returned after the remedy",
     "did_not_help": "the remedy did not help",
+    "closed": "nobody can tell: a person took over, or the worker was gone, before it was known",
     "gave_up": "Holdfast gave up: every remedy was tried, a person is needed",
 }
 

@@ -7,6 +7,7 @@ already led to by its key.
 """
 
 import os
+import sys
 import time
 
 from holdfast.diagnosis import findings
@@ -98,8 +99,15 @@ _SILENT = frozenset(
 _NAMING_S = 0.5
 
 
-def carry_out(run_dir: str, key: str) -> str | None:
+def carry_out(
+    run_dir: str, key: str, let_go: "Callable[[], None]" = lambda: None
+) -> str | None:  # fmt: skip
     """Carry out the order ``KEY.json`` and return the incident's id; None when the order makes none.
+
+    Args:
+        run_dir: Of the node.
+        key: Of the order.
+        let_go: Called for a process that lives, when the incident is there and only what nobody waits for is left.
 
     Raises:
         StateError: There is no such order, or it or the plan cannot be read.
@@ -124,10 +132,25 @@ def carry_out(run_dir: str, key: str) -> str | None:
         environment_of_a_good_life(case)
     else:
         identity = _incident(case)
+        _put_core_away(case, identity)
     files.write_atomic(f"{base}.done", dumps({"key": key, "incident": identity}).encode())
     _finished(base)
+    if case.order.get("live"):
+        let_go()
     _afterwards(case, identity)
     return identity
+
+
+def _put_core_away(case: Case, identity: str) -> None:
+    """Delete the core dump that the bundle has the stacks of. Before the order is done: killed here, it is carried out again."""
+    if case.order.get("live") or not int(case.order.get("status") or 0) & 0x80:
+        return
+    from holdfast.evidence.collectors import cores
+
+    try:
+        cores.put_away(case, f"{case.state_dir}/{layout.INCIDENTS}/{identity}")
+    except OSError as error:
+        sys.stderr.write(f"evidence: the core dump of pid {case.pid} stays: {error}\n")
 
 
 def environment_of_a_good_life(case: Case) -> None:
@@ -279,9 +302,12 @@ def _name_owners(case: Case) -> None:
     """Look up whose code is on the stacks, and the lines that the findings may want to quote."""
     if findings.blames_nobody(case.facts):
         return
+    left_s = case.deadline.left_s() if case.order.get("live") else _NAMING_S
+    if left_s <= 0:
+        case.miss("names of packages", "no time was left")
+        return
     from holdfast.evidence.collectors import owners
 
-    left_s = case.deadline.left_s() if case.order.get("live") else _NAMING_S
     try:
         with alarm(max(0.02, min(_NAMING_S, left_s))):
             owners.collect(case)

@@ -65,8 +65,8 @@ class Case:
         if not self.pid or not procfs.start_ticks(self.pid):
             return False
         there = procfs.environ(self.pid)
-        if not there:
-            # Not readable (another user's): believe the order, which is seconds old.
+        if "HOLDFAST_WORKER" not in there:
+            # Not readable (another user's), or a program that writes its title over it: believe the order, which is seconds old.
             return True
         return there.get("HOLDFAST_WORKER") == self.worker and (
             self.start is None or there.get("HOLDFAST_START") == str(self.start)

@@ -123,16 +123,14 @@ class Control:
             raise ValueError("the node is going down")
         if action in ("apply", "isolate", "rejoin"):
             return _change_plan(state, request)
-        if action not in ("start", "stop", "restart", "ready", "spare"):
+        if action not in ("start", "stop", "restart", "ready", "spare", "end"):
             raise ValueError(f"there is no request {action!r}")
         kept = state.workers.get(str(request.get("worker")))
         if kept is None:
             raise ValueError(f'there is no worker "{request.get("worker")}"')
         by = str(request.get("by", "user"))
-        if action == "start":
-            orders.want(state, kept, up=True, by=by)
-        elif action == "stop":
-            orders.want(state, kept, up=False, by=by)
+        if action in ("start", "stop"):
+            orders.want(state, kept, up=action == "start", by=by)
         elif action == "restart":
             if kept.life is not None and request.get("n") not in (None, kept.life.n):
                 return {"state": kept.state, "note": "that life is over"}
@@ -142,6 +140,8 @@ class Control:
             )  # fmt: skip
         elif action == "spare":
             orders.restart(state, kept, by=by, how="kill")
+        elif action == "end":
+            return orders.end_fork(state, kept, request)
         else:
             starting.ready(state, kept, int(request["n"]))
         return {"state": kept.state}

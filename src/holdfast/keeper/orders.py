@@ -4,7 +4,7 @@ import time
 
 from holdfast.core import lifecycle, parts
 from holdfast.core.restart import History
-from holdfast.linux import pidfd, talk
+from holdfast.linux import pidfd, procfs, talk
 from holdfast.linux import signals as signal
 from holdfast.linux import system as os
 from holdfast.wire import layout
@@ -60,6 +60,44 @@ def restart(
     is_remedy = by == "watchdog"
     kept.flag, kept.incident = flag, incident
     stop(state, kept, "remedy" if is_remedy else "restart", "restart", kill=how == "kill")
+
+
+def end_fork(state: "State", kept: "Kept", request: "dict[str, Any]") -> "dict[str, Any]":
+    """End one process that a worker forked, and nothing else; its parent is to start another one.
+
+    Raises:
+        ValueError: The process is none of this worker's.
+    """
+    life, pid = kept.life, int(request["pid"])
+    if life is None or request.get("n") not in (None, life.n):
+        return {"state": kept.state, "note": "that life is over"}
+    descriptor = pidfd.open_pid(pid)
+    try:
+        found = procfs.reading(pid)
+        if descriptor < 0 or found is None or found.start_ticks != int(request["ticks"]):
+            return {"state": kept.state, "note": "that process is gone"}
+        if pid == life.pid or not _is_below(found, life.pid):
+            raise ValueError(f'process {pid} is not one that worker "{kept.name}" forked')
+        state.journal.add({
+            "k": "order", "do": "end", "worker": kept.name, "by": str(request.get("by", "user")), "pid": pid,
+            "flag": str(request.get("flag") or ""), "incident": str(request.get("incident") or ""),
+        })  # fmt: skip
+        pidfd.send(descriptor, signal.SIGKILL)
+    finally:
+        pidfd.close(descriptor)
+    return {"state": kept.state}
+
+
+def _is_below(found: "procfs.Reading", worker_pid: int) -> bool:
+    """Whether a process belongs to a worker: it is in its session, or below it."""
+    above = found
+    for _ in range(16):
+        if worker_pid in (above.session, above.ppid):
+            return True
+        if above.ppid <= 1 or (parent := procfs.reading(above.ppid)) is None:
+            return False
+        above = parent
+    return False
 
 
 def step(state: "State", kept: "Kept", event: str) -> None:

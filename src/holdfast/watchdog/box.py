@@ -16,6 +16,7 @@ from holdfast.core.ladder import SICK, SUSPECT, WELL
 from holdfast.linux import procfs
 from holdfast.linux import system as os
 from holdfast.watchdog.cases import NODE
+from holdfast.watchdog.hunger import Busiest
 from holdfast.watchdog.senses import Look
 from holdfast.watchdog.vitals import feel_now
 
@@ -68,6 +69,7 @@ class Box:
     ) -> None:
         self._engine = engine
         self._roll = roll
+        feeler.busiest = Busiest(roll)
         self._cases = cases
         self._feeler = feeler
         self.sweep = sweep  #: look at every worker now
@@ -102,6 +104,9 @@ class Box:
         self._memory(now_s)
         if bred:
             self.sweep()
+        if self._feeler.busiest is not None:
+            self._feeler.busiest.runnable = self._runnable
+            self._feeler.busiest.tick(now_s)
         self._take_back(now_s)
         sign = self._clock.add(
             time.clock_gettime(time.CLOCK_BOOTTIME), time.time(), self.limits["clock_jump"]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NODE = "@node"
 #: Flags that a worker raises about itself and takes back itself: shown, never treated.
-OWN = ("slow_session",)
+OWN = ("slow_session", "forward_refused")
 #: What kind of incident a flag becomes.
 KINDS = {  # a flag that is not here: one of its own name
     "missed_heartbeat": "hang", "failed_probe": "probe", "start_failed": "start",
@@ -41,7 +41,7 @@ class Cases:
     """All flags of the node."""
 
     __slots__ = (
-        "_cases", "_engine", "_keeper", "_orders", "_roll", "_run_dir", "_verdicts", "_watch", "state_dir",
+        "_cases", "_engine", "_keeper", "_orders", "_others", "_roll", "_run_dir", "_told", "_verdicts", "_watch", "state_dir",
     )  # fmt: skip
 
     def __init__(self, engine: "Engine", run_dir: str, keeper: "KeeperLine", roll: "Roll") -> None:
@@ -51,6 +51,9 @@ class Cases:
         self._roll = roll
         self._cases: dict[tuple[str, str], ladder.Case] = {}
         self._verdicts: dict[str, list[str]] = {}
+        self._told = ("", "")  #: the last verdict: evidence key, word
+        #: By worker and flag: more processes that are as sick as the one in hand, pid and ticks.
+        self._others: dict[tuple[str, str], tuple[tuple[int, int], ...]] = {}
         self._orders: Orders
         self._watch: WatchPlan
         self.state_dir = ""
@@ -114,11 +117,11 @@ class Cases:
             case = self._cases[worker, flag] = ladder.Case(worker, flag, now_s)
             ward = self._roll.by_name.get(worker)
             case.took_s = max(0.0, now_s - ward.started_s) if ward is not None else 0.0
-        if look.verdict in (ladder.SICK, ladder.SUSPECT):
+        verdict = self._of_whom(case, look, now_s)
+        if verdict in (ladder.SICK, ladder.SUSPECT):
             case.value, case.limit = look.value, look.limit
             if case.phase in (ladder.CLEAR, ladder.RAISED) or not case.says:
                 case.says = look.says
-        verdict = look.verdict
         if case.phase == ladder.VERIFY and self._sick_otherwise(case):
             verdict = ladder.SICK  # it has another symptom now: that is no cure
         effects = ladder.step(
@@ -126,6 +129,44 @@ class Cases:
             allowed=ladder.may_act(case, self._cases.values()),
         )  # fmt: skip
         self._carry_out(case, effects)
+
+    def _of_whom(self, case: ladder.Case, look: "Look", now_s: float) -> str:
+        """Return the verdict on the process that this case is about: the worker's own, or one that it forked."""
+        ward = self._roll.by_name.get(case.worker)
+        forks = ward.forks if ward is not None else None
+        if look.verdict in (ladder.SICK, ladder.SUSPECT):
+            if case.phase in (ladder.CLEAR, ladder.RAISED):
+                case.pid = look.pid
+                if not case.rung:
+                    case.is_forks = bool(look.pid)
+            if look.pid != case.pid and case.phase in (ladder.EVIDENCE, ladder.REMEDY):
+                return ladder.WELL  # the one of which evidence was taken is well, or gone
+            if look.pid != case.pid and case.phase == ladder.SHOWN and look.verdict == ladder.SICK:
+                case.n = (
+                    0  # another one: before anything is done about it there is evidence of its own
+                )
+            self._others[case.worker, case.flag] = look.others
+        if forks is None:
+            return look.verdict
+        if case.pid:
+            forks.in_hand[case.flag] = case.pid
+        is_young = now_s - case.at_s < ladder.ACT_S
+        if case.phase == ladder.VERIFY and look.pid in forks.ended and is_young:
+            return ladder.UNKNOWN  # it was killed, and is not dead yet
+        is_ended = case.phase == ladder.VERIFY and not case.rung and case.pid in forks.ended
+        if not is_ended or look.verdict not in (ladder.WELL, ladder.UNKNOWN):
+            return look.verdict
+        follower = forks.has_followed(case.pid)
+        if follower is not None:
+            forks.forget_ended()
+            pid, after_s = follower
+            self._tell_of_remedy(case, f"its parent started process {pid} {after_s:.1f} s later")
+            return look.verdict
+        if is_young:
+            return ladder.UNKNOWN
+        forks.forget_ended()
+        case.says = f"process {case.pid} was ended, and its parent has not started another one"
+        return ladder.SICK
 
     def expect_evidence(self, worker: str, flag: str, key: str) -> None:
         """The evidence for a flag that is about to be raised is being taken already, as that of a death."""
@@ -193,6 +234,8 @@ class Cases:
         rungs = ladder.RUNGS.get(case.flag, ())
         if case.worker not in self._roll.groups:
             rungs = tuple(rung for rung in rungs if rung != ladder.RESTART_GROUP)
+        if case.is_forks and rungs[:1] == (ladder.RESTART,):
+            rungs = (ladder.END_FORK, *rungs)
         if not self._watch.get("shed"):
             rungs = tuple(rung for rung in rungs if rung != ladder.SHED)
         budget_s = self._watch["evidence_budget_s"]
@@ -213,6 +256,7 @@ class Cases:
             elif isinstance(effect, ladder.ClearFlag):
                 self._engine.say(f"flag {case.flag} of {case.worker} cleared")
                 self._cases.pop((case.worker, case.flag), None)
+                self._others.pop((case.worker, case.flag), None)
                 _remove(f"{self._run_dir}/{layout.flag(case.worker, case.flag)}")
             elif isinstance(effect, ladder.CaptureEvidence):
                 self._capture(case, effect.deadline_s)
@@ -243,10 +287,12 @@ class Cases:
             return
         ward = self._roll.by_name.get(case.worker)
         live = ward is not None and ward.pid > 0
+        forks = ward.forks.living if ward is not None and ward.forks is not None else {}
+        whose = forks.get(case.pid, ward)
         self._orders.place({
             "key": case.key, "kind": KINDS.get(case.flag, case.flag), "worker": case.worker, "n": case.n,
-            "pid": ward.pid if ward is not None else 0, "status": None,
-            "lived_s": max(0.0, time.monotonic() - ward.started_s) if ward is not None and live else None,
+            "pid": whose.pid if whose is not None else 0, "status": None,
+            "lived_s": max(0.0, time.monotonic() - whose.started_s) if whose is not None and live else None,
             "seq": None, "flag": case.to_flag(), "unix_s": time.time(),
             "deadline_s": max(0.0, deadline_s - START_S), "live": live,
         })  # fmt: skip
@@ -255,6 +301,9 @@ class Cases:
     def _order(self, case: ladder.Case, effect: ladder.OrderRemedy) -> None:
         if effect.remedy == ladder.SHED:
             self._shed(case)
+            return
+        if effect.remedy == ladder.END_FORK:
+            self._end_forks(case, effect.n)
             return
         names = [case.worker]
         if effect.remedy == ladder.RESTART_GROUP:
@@ -268,6 +317,40 @@ class Cases:
                 },
                 reply,
             )  # fmt: skip
+
+    def _end_forks(self, case: ladder.Case, n: int) -> None:
+        """Have the sick ones ended of what a worker forked; the others serve on."""
+        ward = self._roll.by_name.get(case.worker)
+        forks = ward.forks if ward is not None else None
+        sick = (case.pid, *(pid for pid, _ in self._others.get((case.worker, case.flag), ())))
+        ended = [forks.living[pid] for pid in sick if pid in forks.living] if forks else []
+        if forks is None or not ended:
+            case.accepted = True  # gone by itself
+            return
+
+        def reply(answer: "dict[str, Any] | None") -> None:
+            if answer is not None and answer.get("ok"):
+                case.accepted = True
+            elif answer is not None:
+                self._engine.say(f"the keeper ends no process of {case.worker}: {answer.get('error')}")  # fmt: skip
+
+        for fork in ended:
+            forks.ended[fork.pid] = (time.monotonic(), fork.parent)
+            self._keeper.ask(
+                {
+                    "do": "end", "worker": case.worker, "by": "watchdog", "flag": case.flag, "incident": case.incident,
+                    "n": n, "pid": fork.pid, "ticks": fork.ticks,
+                },
+                reply,
+            )  # fmt: skip
+        whom = " and ".join(f"process {fork.pid}" for fork in ended)
+        says = f"the watchdog had {whom} ended, of {len(forks.living)} that the worker forked"
+        self._tell_of_remedy(case, says)
+
+    def _tell_of_remedy(self, case: ladder.Case, says: str) -> None:
+        self._engine.say(f"{case.worker}: {says}")
+        if case.incident:
+            self._note(case.incident, {"what": "remedy", "rung": case.rung, "says": says})
 
     def _shed(self, case: ladder.Case) -> None:
         """Stop what the plan names as dispensable."""
@@ -313,6 +396,9 @@ class Cases:
 
     def verdict(self, key: str, verdict: str) -> None:
         """Write into an incident's timeline what became of it; waits for the incident where there is none yet."""
+        if (key, verdict) == self._told:
+            return  # of a death that became a flag, both say so
+        self._told = (key, verdict)
         is_done, incident = self._orders.outcome(key)
         if incident:
             self._append(incident, verdict)

@@ -9,6 +9,7 @@ import time
 
 from holdfast.core.detect import cause
 from holdfast.core.detect.storm import Storm
+from holdfast.core.ladder import CLOSED
 from holdfast.linux import cgroup, files
 from holdfast.linux import system as os
 from holdfast.watchdog.cases import KINDS
@@ -83,6 +84,8 @@ class Deaths:
         self._unwritten = True
         if record.get("cause") in ("died", "remedy") and record.get("role", "main") == "main":
             self._died_s[ward.name] = float(record.get("mono_s") or time.monotonic())
+        if record.get("cause") in ("stop", "restart", "apply") and record.get("role") == "main":
+            self.close(ward)
         if is_incident(record):
             self.lately += 1
             record["kind"] = self._kind(ward, record)
@@ -147,6 +150,13 @@ class Deaths:
                 ward.storm = None
                 del self._stormy[name]
         self.settle()
+
+    def close(self, ward: "Ward") -> None:
+        """A person took over, or the worker leaves the plan: nobody can tell any more whether the restart helped."""
+        if ward.open_key:
+            self._cases.verdict(ward.open_key, CLOSED)
+            ward.open_key = ""
+            self._unwritten = True
 
     def resume(self) -> None:
         """After the journal was read for the first time: what waits for a verdict goes on waiting."""

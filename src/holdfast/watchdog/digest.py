@@ -38,7 +38,7 @@ class Spec:
     """What the plan says about a worker; shared by workers that are alike."""
 
     __slots__ = (
-        "beat", "detect", "directory", "env", "has_pulse", "healthy_s", "is_python", "log_directory", "memory_bytes", "needs",
+        "beat", "detect", "directory", "env", "has_forks", "has_pulse", "healthy_s", "is_python", "log_directory", "memory_bytes", "needs",
         "own_log", "peers", "ready", "slow_s", "stop_s",
     )  # fmt: skip
 
@@ -58,6 +58,7 @@ class Spec:
 
         self.detect = thresholds.filled(fields["detect"], thresholds.WORKER)
         self.has_pulse: bool = fields["has_pulse"]
+        self.has_forks: bool = fields["has_forks"]  #: it may fork, and its forks tell
         self.needs: list[str] = fields["needs"]  #: workers without which it cannot run
         self.own_log: str = fields[
             "own_log"
@@ -192,6 +193,7 @@ def _fields(worker: "WorkerPlan", env: "dict[str, str]", state_dir: str) -> "dic
         "is_python": worker["faulthandler"],
         "detect": worker.get("detect"),
         "has_pulse": worker["kind"] in HOSTED or bool(worker.get("agent")),
+        "has_forks": worker["kind"] not in HOSTED and bool(worker.get("agent")),
         "needs": sorted({*worker["after"], *worker["requires"]}),
         "own_log": _own_log(worker, state_dir),
         "peers": _peers(worker),

@@ -143,6 +143,8 @@ def read_pulse(run_dir: str, ward: "Ward", care: "Care") -> "pulse.Pulse | None"
             return beat
         os.close(care.pulse)
         care.pulse = -1
+    if ward.is_fork:
+        return None  # whoever finds it opens its file
     for role in (
         "main",
         "spare",

@@ -108,7 +108,9 @@ class Sampler:
             return
         now_s = time.monotonic()
         vitals = ward.vitals
-        if vitals is None or vitals.start != ward.n or now_s - vitals.felt_s > _FRESH_S:
+        if ward.forks is not None and vitals is not None and vitals.start == ward.n:
+            found = ward.forks.reading(found)  # with its forks it is felt at each look
+        elif vitals is None or vitals.start != ward.n or now_s - vitals.felt_s > _FRESH_S:
             vitals = self._feeler.feel(ward, found, now_s)
         if not is_still:
             vitals.moved_s = now_s

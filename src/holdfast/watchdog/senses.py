@@ -6,7 +6,7 @@ notifications have left. What the readings mean is decided in :mod:`holdfast.cor
 
 import time
 
-from holdfast.core.detect import level, sickness, starvation
+from holdfast.core.detect import held, level, sickness, starvation
 from holdfast.core.ladder import SICK, SUSPECT, UNKNOWN, WELL
 from holdfast.linux import cgroup
 from holdfast.linux import system as os
@@ -14,10 +14,12 @@ from holdfast.watchdog.probes import Probe
 from holdfast.watchdog.processors import Processors
 from holdfast.watchdog.readiness import read_pulse
 from holdfast.watchdog.wards import PROBED
+from holdfast.wire import layout, pulse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from holdfast.watchdog.engine import Engine
+    from holdfast.watchdog.forks import Forks
     from holdfast.watchdog.wards import Care, Ward
 
 #: A probe may take this share of the timeout, so that two of them fit into twice the timeout.
@@ -29,12 +31,14 @@ _SUSPICIOUS = 0.25
 #: A silence of which this much was excused is no longer suspicious as soon.
 _EXCUSED_S = 0.2
 _PROCESSORS = os.cpu_count() or 1
+#: How often it is asked whether workers fork that did not until now.
+_FORKS_S = 1.0
 
 
 class Look:
     """What one look says about one flag."""
 
-    __slots__ = ("limit", "says", "value", "verdict")
+    __slots__ = ("limit", "others", "pid", "says", "ticks", "value", "verdict")
 
     def __init__(
         self, verdict: str, value: float = 0.0, limit: float = 0.0, says: str = ""
@@ -43,6 +47,8 @@ class Look:
         self.value = value
         self.limit = limit
         self.says = says
+        self.pid = self.ticks = 0  #: of the process that the worker forked, where it is that
+        self.others: tuple[tuple[int, int], ...] = ()  #: pid and ticks of more that are as sick
 
 
 _UNKNOWN = Look(UNKNOWN)
@@ -52,7 +58,9 @@ _WELL = Look(WELL)
 class Senses:
     """The watchdog's eyes."""
 
-    __slots__ = ("_engine", "_run_dir", "_runnable", "_suspects", "_watched", "node", "processors")
+    __slots__ = (
+        "_engine", "_forks_s", "_run_dir", "_runnable", "_suspects", "_watched", "node", "processors",
+    )  # fmt: skip
 
     def __init__(self, engine: "Engine", run_dir: str, node: str) -> None:
         self.processors = Processors()
@@ -62,6 +70,7 @@ class Senses:
         self._runnable = 1.0
         self._suspects = 0
         self._watched = 0
+        self._forks_s = 0.0
 
     # -- all of them -------------------------------------------------------------------------------
 
@@ -69,7 +78,8 @@ class Senses:
         """Take in new signs of life of all watched workers, and excuse those that could not give any."""
         self._watched = self._suspects = 0
         suspects = []
-        for ward in wards:
+        forked = self._forked(wards, now_s)
+        for ward in [*wards, *forked] if forked else wards:
             care = ward.care
             if care is None:
                 continue
@@ -93,6 +103,28 @@ class Senses:
         self._weigh_box()
         for ward, care in suspects:
             self._excuse(ward, care, now_s)
+        if forked:
+            for ward in wards:
+                if ward.forks is not None:
+                    ward.forks.merge(ward)
+
+    def _forked(self, wards: "list[Ward]", now_s: float) -> "list[Ward]":
+        """Return what the workers forked and what has a pulse of its own; for who does not fork this is a failed look now and then."""
+        found: list[Ward] = []
+        asks = now_s >= self._forks_s
+        if asks:
+            self._forks_s = now_s + _FORKS_S
+        for ward in wards:
+            if not ward.spec.has_forks:
+                continue
+            if ward.forks is None:
+                if not asks or not os.path.exists(f"{self._run_dir}/{layout.forks(ward.name)}"):
+                    continue
+                from holdfast.watchdog.forks import Forks
+
+                ward.forks = Forks(self._run_dir, ward)
+            found += ward.forks.look(ward)
+        return found
 
     def lost(self, wards: "list[Ward]", for_s: float) -> None:
         """We did not run for a while: nobody's silence of that time counts."""
@@ -102,6 +134,8 @@ class Senses:
                     silence.excuse(for_s)
                 if not ward.is_ready:
                     ward.started_s += for_s
+            if ward.forks is not None:
+                self.lost(list(ward.forks.living.values()), for_s)
 
     def _weigh_box(self) -> None:
         if not self._suspects:
@@ -196,8 +230,10 @@ class Senses:
             found.append(("start_failed", self.start(ward, now_s)))
         if spec.beat["kind"] in PROBED:
             found.append(("failed_probe", self.probe(ward, now_s)))
-        elif spec.beat["kind"] != "none":
+        elif spec.beat["kind"] != "none" and ward.forks is None:
             found.append(("missed_heartbeat", self.heartbeat(ward, now_s)))
+        if spec.beat["kind"] != "none" and ward.forks is not None:
+            found.append(("missed_heartbeat", self._family(ward, ward.forks, now_s)))
         if spec.memory_bytes:
             found.append(("memory_over_limit", self.memory(ward)))
         return found
@@ -239,14 +275,19 @@ class Senses:
             )
         thread_s = care.thread.lasting_s(now_s)
         call_s = care.call.lasting_s(now_s) if care.call_ns else 0.0
+        heard = care.silence
         if care.beat is not None and care.beat.loop_beat_ns == 0 and _is_agents(ward):
-            silent_s = thread_s  # a program without an event loop: the plain thread is all there is
+            # A program without an event loop: the plain thread is all there is.
+            silent_s, heard = thread_s, care.thread
         early_s = _freeze_s(ward)
         if care.silence.excused_s > _EXCUSED_S:
             early_s = max(early_s, timeout_s / 2)  # a busy box: not so quick with suspicions
         if max(silent_s, thread_s) <= early_s and call_s <= timeout_s:
+            if heard.excused_s > 0.0 and now_s - heard.last_s > _freeze_s(ward):
+                # Excused is not alive: what was flagged stays flagged until there is a sign of life.
+                return _UNKNOWN
             # Care counts silence from the start of the life: a beat that never came is no health.
-            return _WELL if care.pulse >= 0 else _UNKNOWN
+            return _held(ward, care, early_s, now_s) if care.pulse >= 0 else _UNKNOWN
         reading = process.read() if process is not None else None
         if reading is None:
             return _UNKNOWN  # it is gone, or going: a death, not a hang
@@ -260,6 +301,13 @@ class Senses:
             says = f"the worker has not begun its pulse for {silent_s:.1f} s"
             return Look(SICK, silent_s, timeout_s, says)
         return _hang(reading.state, silent_s, thread_s, call_s, early_s, timeout_s)
+
+    def _family(self, ward: "Ward", forks: "Forks", now_s: float) -> Look:
+        """Whether the worker's own heart beats, and those of what it forked."""
+        # With a probe for a heartbeat that is all that is asked of the worker itself; the pulses of its forks tell what a probe cannot.
+        own = _WELL if ward.spec.beat["kind"] in PROBED else self.heartbeat(ward, now_s)
+        found = [(fork, self.heartbeat(fork, now_s)) for fork in forks.living.values()]
+        return forks.worst("missed_heartbeat", own, found, ward)
 
     def probe(self, ward: "Ward", now_s: float) -> Look:
         """Whether the last probes were answered."""
@@ -286,6 +334,8 @@ class Senses:
         reading = process.read() if care.polled and process is not None else None
         if reading is None:
             return _UNKNOWN if care.polled else _WELL
+        if ward.forks is not None:
+            reading = ward.forks.reading(reading)
         care.is_over = level.memory_is_over(reading.rss_bytes, limit, was_over=care.is_over)
         if not care.is_over:
             return _WELL
@@ -328,6 +378,23 @@ def _hang(
     if found is None:
         return _WELL
     return Look(SUSPECT, found[1], early_s, f"{found[0]}: {sickness.sentence(*found)}")
+
+
+def _held(ward: "Ward", care: "Care", early_s: float, now_s: float) -> Look:
+    """Whether one request holds a process, or a thread, that serves one at a time."""
+    beat = care.beat
+    if beat is None or not beat.held_ns:
+        return _WELL
+    for_s, (ended, longest_s, mean_s) = now_s - beat.held_ns / 1e9, ward.past()
+    is_whole = beat.is_held == pulse.WHOLE
+    found = held.held(
+        for_s, longest_s, mean_s, ended,
+        freeze_s=early_s * held.JOBS if beat.is_held == pulse.JOB else early_s, timeout_s=ward.spec.beat["timeout_s"], is_whole=is_whole,
+    )  # fmt: skip
+    if found is None:
+        return _WELL
+    says = held.sentence(for_s, longest_s, is_whole=is_whole)
+    return Look(SICK if found[0] else SUSPECT, for_s, found[1], f"request stuck: {says}")
 
 
 def _is_agents(ward: "Ward") -> bool:

@@ -1,29 +1,24 @@
-"""What the numbers of one worker say: feeds the detectors, and keeps what they remember.
+"""What do the numbers of one worker say? Feeds the detectors, whose memory is :mod:`holdfast.watchdog.remembered`.
 
 One look costs a reading of ``/proc/PID/stat`` and what the pulse said anyway; whatever costs more (open files, routes, the size
-of the log) is asked for rarely. A guest of which nothing is known has two detectors, memory and threads, and of
-both only a few numbers as long as nothing grows.
+of the log) is asked for rarely.
 """
 
 import time
 
-from holdfast.core.detect import peers
+from holdfast.core.detect import stalled, starvation
 from holdfast.core.detect.chatter import Chatter
 from holdfast.core.detect.deadlock import deadlock
 from holdfast.core.detect.descriptors import Descriptors
-from holdfast.core.detect.effort import Effort
-from holdfast.core.detect.growth import Growth
-from holdfast.core.detect.lag import Lag
-from holdfast.core.detect.pegged import Pegged
-from holdfast.core.detect.sign import Sign
-from holdfast.core.detect.slope import median
 from holdfast.core.detect.standstill import Standstill
 from holdfast.core.detect.swarm import Swarm
 from holdfast.core.ladder import SICK, SUSPECT, UNKNOWN, WELL
 from holdfast.linux import system as os
-from holdfast.watchdog import samples
-from holdfast.watchdog.senses import Look
-from holdfast.wire import layout, pulse
+from holdfast.watchdog import hunger, samples
+from holdfast.watchdog.holdings import most_files, open_files
+from holdfast.watchdog.remembered import Inner, Vitals
+from holdfast.watchdog.senses import Look, turns
+from holdfast.wire import pulse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,13 +26,13 @@ if TYPE_CHECKING:
     from holdfast.watchdog.wards import Ward
 
 #: How often what costs more is asked for.
-_PACE_S, _FILES_S, _PEERS_S = 1.0, 3.0, 1.0
+_PACE_S, _FILES_S = 1.0, 3.0
 #: A guest with fewer open files than this is not remembered for them.
 _FEW_FILES = 40
 #: A new life is not judged before this age.
-_SETTLE_S = 3.0
+SETTLE_S = 3.0
 #: What else may explain these: on a box without processors to spare nobody is shot for them.
-_BLAMES_BOX = ("slow", "pegged", "task_bomb", "loop_lag")
+_BLAMES_BOX = ("slow", "stalled", "pegged", "task_bomb", "loop_lag")
 #: What a box has when nobody knows.
 _PLENTY = 1 << 50
 #: Python programs begin with few threads.
@@ -46,125 +41,24 @@ _FACTORS = {"task_bomb": 10.0, "thread_bomb": 3.0, "child_bomb": 5.0}
 
 #: All flags that are raised by what is felt here.
 FLAGS = (
-    "loop_lag", "slow", "pegged", "deadlock", "task_bomb", "thread_bomb", "child_bomb", "fd_leak", "memory_leak", "odd_one_out",
-    "log_storm", "log_silence", "stopped",
+    "loop_lag", "slow", "stalled", "pegged", "deadlock", "task_bomb", "thread_bomb", "child_bomb", "fd_leak", "memory_leak", "odd_one_out",
+    "log_storm", "log_silence", "stopped", "starved",
 )  # fmt: skip
-_NEEDS_PULSE = frozenset({"loop_lag", "slow", "pegged", "deadlock", "task_bomb", "odd_one_out"})
-
-
-class Inner:
-    """What is remembered of a worker with a pulse."""
-
-    __slots__ = ("children", "effort", "lag", "likeness", "log", "pegged", "tasks")
-
-    def __init__(self) -> None:
-        self.lag = Lag()
-        self.effort = Effort()
-        self.pegged = Pegged()
-        self.tasks = Swarm()
-        self.log: Chatter | None = None
-        self.children: Swarm | None = None
-        self.likeness: dict[str, peers.Likeness] = {}
-
-
-class Vitals:
-    """What is remembered of one worker."""
-
-    __slots__ = (
-        "began_rss",
-        "children",
-        "cpu_ns",
-        "cpu_s",
-        "descriptors",
-        "disturbed_s",
-        "felt_s",
-        "files",
-        "growth",
-        "inner",
-        "most_files",
-        "moved_s",
-        "next_files_s",
-        "paced",
-        "rss",
-        "sampled_s",
-        "serving_ns",
-        "share",
-        "signs",
-        "standstill",
-        "start",
-        "threads",
-        "waited_ns",
-        "wanted",
-        "work",
-    )  # fmt: skip
-
-    def __init__(self, start: int) -> None:
-        self.start = start  #: the life that was felt
-        self.growth = Growth()
-        self.threads = Swarm()
-        self.inner: Inner | None = None
-        self.descriptors: Descriptors | None = None  #: None: it has too few to leak any
-        self.standstill: Standstill | None = (
-            None  #: None: it runs, or has a heartbeat that says more
-        )
-        self.signs: dict[str, Sign] | None = None  #: what is believed now; None: nothing
-        self.felt_s = self.sampled_s = 0.0
-        self.moved_s = 0.0  #: when it was seen to have run, or to be otherwise than before
-        self.cpu_s = 0.0  #: when processor time was last compared
-        self.cpu_ns = self.serving_ns = 0
-        self.share = 0.0  #: of a processor, over the last second
-        self.wanted = 0.0  #: the same, of the time in which it could have had one
-        self.waited_ns = 0  #: on a run queue, so far
-        self.work = 0
-        self.rss = 0
-        self.began_rss = 0  #: when this began to be remembered
-        self.files = -1
-        self.most_files = -1
-        self.paced = 0  #: work done at the last comparison
-        self.next_files_s = 0.0
-        self.disturbed_s = 0.0  #: evidence is being taken, until then
-        self.children = 0  #: processes below it, when they were last counted
-
-    def begin(self, start: int) -> None:
-        """Another life: nothing of the old one counts but what work costs."""
-        inner = self.inner
-        Vitals.__init__(self, start)
-        if inner is not None:
-            self.inner = Inner()
-            self.inner.effort = inner.effort
-            self.inner.effort.restart()
-
-    def is_calm(self) -> bool:
-        """Whether nothing is remembered that cannot be made again from the last sample."""
-        return (
-            not (self.signs or self.inner or self.descriptors or self.standstill or self.children)
-            and not self.growth.pace_s()
-        )
-
-    def remembered(self) -> "Inner":
-        """Return what is remembered beyond a few numbers; from now on there is such a thing."""
-        if self.inner is None:
-            self.inner = Inner()
-        return self.inner
-
-    def say(self, flag: str, sign: "Sign | None") -> None:
-        """Set what is believed about one flag."""
-        if sign is not None:
-            if self.signs is None:
-                self.signs = {}
-            self.signs[flag] = sign
-        elif self.signs is not None and self.signs.pop(flag, None) is not None and not self.signs:
-            self.signs = None
+_NEEDS_PULSE = frozenset(
+    {"loop_lag", "slow", "stalled", "pegged", "deadlock", "task_bomb", "odd_one_out"}
+)
 
 
 class Feeler:
     """Feels the pulse of workers, so to speak."""
 
-    __slots__ = ("available", "is_crowded")
+    __slots__ = ("available", "busiest", "is_crowded", "quotas")
 
     def __init__(self) -> None:
         self.available = _PLENTY  #: memory of the box that can still be had
         self.is_crowded = False  #: no processor to spare on this box
+        self.quotas = hunger.Quotas("")
+        self.busiest: hunger.Busiest | None = None  #: who uses this box, where somebody finds out
 
     def feel(self, ward: "Ward", reading: "Reading", now_s: float) -> Vitals:
         """Take in one reading of a worker's life."""
@@ -194,7 +88,7 @@ class Feeler:
         if beat is not None:
             self._inside(ward, vitals, vitals.remembered(), reading, beat, age_s, now_s)
         elif now_s - vitals.cpu_s >= _PACE_S:
-            self._pace(vitals, reading.cpu_ns, 0, now_s)
+            self._pace(ward, vitals, reading.cpu_ns, 0, now_s)
         if beat is None:
             self._state(ward, vitals, reading, now_s)
         if now_s >= vitals.next_files_s and limits["fd_leak"]:
@@ -241,7 +135,7 @@ class Feeler:
         now_s: float,
     ) -> None:
         limits = ward.spec.detect
-        is_settled = ward.is_ready and age_s >= _SETTLE_S
+        is_settled = ward.is_ready and age_s >= SETTLE_S
         done, vitals.work = max(0, beat.work_done - vitals.work), beat.work_done
         process = ward.process()
         if now_s < vitals.disturbed_s:
@@ -258,7 +152,7 @@ class Feeler:
         if limits["task_bomb"]:
             sign = inner.tasks.add(
                 now_s, beat.tasks, limits["task_bomb"], what="tasks", factor=_FACTORS["task_bomb"], age_s=age_s,
-                created=beat.tasks_created, worked=done + beat.in_flight,
+                created=beat.tasks_created, worked=done + beat.in_flight, is_crowded=self.is_crowded,
             )  # fmt: skip
             vitals.say("task_bomb", sign)
         if (
@@ -268,8 +162,9 @@ class Feeler:
         ):
             self._effort(ward, vitals, inner, reading, beat, now_s)
         if now_s - vitals.cpu_s >= _PACE_S:
-            waited_ns = process.wait_ns() if process is not None else 0
-            finished = self._pace(vitals, reading.cpu_ns, beat.cpu_ns, now_s, beat.work_done, waited_ns)  # fmt: skip
+            if limits["stalled"]:
+                self._stalled(ward, vitals, inner, now_s)
+            finished = self._pace(ward, vitals, reading.cpu_ns, beat.cpu_ns, now_s, beat.work_done)
             if limits["pegged"]:
                 sign = inner.pegged.add(
                     now_s, vitals.wanted, finished, beat.in_flight, lag_s=beat.lag_ns / 1e9,
@@ -283,6 +178,13 @@ class Feeler:
                 )  # fmt: skip
                 vitals.say("deadlock", sign)
 
+    def _stalled(self, ward: "Ward", vitals: Vitals, inner: Inner, now_s: float) -> None:
+        limit = ward.spec.detect["stalled"]
+        ended, under_way, waits = self.under_way(ward)
+        sign = inner.stalled.add(now_s, ended, under_way, limit)
+        # Of requests it is known what is usual; a wait for what others hold is asked about where there are none.
+        vitals.say("stalled", sign or stalled.queue(*waits, limit))
+
     def _effort(
         self,
         ward: "Ward",
@@ -293,46 +195,92 @@ class Feeler:
         now_s: float,
     ) -> None:
         cpu_ns = beat.cpu_ns or reading.cpu_ns
+        process = ward.process()
         sign = inner.effort.add(
-            now_s, cpu_ns / 1e9, beat.work_done, beat.latency_sum_ns / 1e9, self.routes(ward), ward.spec.detect["slow"]
+            now_s, cpu_ns / 1e9, beat.work_done, beat.latency_sum_ns / 1e9, self.routes(ward), ward.spec.detect["slow"],
+            waited_s=process.wait_ns() / 1e9 if process is not None else 0.0, is_crowded=self.is_crowded,
         )  # fmt: skip
         vitals.say("slow", sign)
 
-    def routes(self, ward: "Ward") -> "list[tuple[str, int, float, float]]":
+    def routes(self, ward: "Ward") -> "list[stalled.Route]":
         """Return what the routes of a worker have cost so far; empty where nobody knows."""
-        if ward.care is None or ward.care.pulse < 0:
-            return []
-        try:
-            whole = pulse.decode(os.pread(ward.care.pulse, pulse.HEAD_AND_ROUTES, 0))
-        except OSError:
-            return []
-        if whole is None or whole.start != ward.n:
-            return []
-        return [(name, n, late_ns / 1e9, cpu_ns / 1e9) for name, n, late_ns, cpu_ns in whole.routes]
+        return _routes(ward, _read(ward, pulse.HEAD_AND_ROUTES))
+
+    def under_way(
+        self, ward: "Ward"
+    ) -> "tuple[list[stalled.Route], list[stalled.Open], tuple[int, float, float, int, bool]]":
+        """Return the same, which requests have not ended, and who waits for what others have."""
+        data = _read(ward, pulse.HEAD_AND_WAITS)
+        if _life(data) != ward.n:
+            data = b""
+        return _routes(ward, data), pulse.decode_open(data), pulse.decode_waits(data)
 
     def _pace(
-        self, vitals: Vitals, cpu_ns: int, serving_ns: int, now_s: float, work: int = 0, waited_ns: int = 0
+        self, ward: "Ward", vitals: Vitals, cpu_ns: int, serving_ns: int, now_s: float, work: int = 0
     ) -> int:  # fmt: skip
         """Compare processor time with that of a second ago; return the work done meanwhile (all of it at first)."""
         passed_ns = (now_s - vitals.cpu_s) * 1e9
+        process = ward.process()
+        waited_ns = process.wait_ns() if process is not None else 0
         if vitals.cpu_s and passed_ns > 0:
             spent_ns = cpu_ns - vitals.cpu_ns
             if serving_ns and vitals.serving_ns:
                 spent_ns = serving_ns - vitals.serving_ns
             vitals.share = max(0.0, spent_ns / passed_ns)
             # On a busy box nobody gets a whole processor; what counts is whether it took all that it was given.
-            had_ns = max(passed_ns / 4, passed_ns - max(0, waited_ns - vitals.waited_ns))
-            vitals.wanted = min(max(1.0, vitals.share), vitals.share * passed_ns / had_ns)
+            passed_s = passed_ns / 1e9
+            waited_s = max(0, waited_ns - vitals.waited_ns) / 1e9
+            waited_s = max(waited_s, self._threads_waited_s(ward, vitals, passed_s))
+            had_s = max(passed_s / 4, passed_s - waited_s)
+            vitals.wanted = min(max(1.0, vitals.share), vitals.share * passed_s / had_s)
+            self._starved(ward, vitals, passed_s, waited_s, now_s)
         vitals.waited_ns = waited_ns
         finished, vitals.paced = work - vitals.paced, work
         vitals.cpu_s, vitals.cpu_ns, vitals.serving_ns = now_s, cpu_ns, serving_ns
         return finished
 
+    def _threads_waited_s(self, ward: "Ward", vitals: Vitals, passed_s: float) -> float:
+        """Return for how long the thread that waited most did, on a crowded box, where threads serve; the main thread's wait costs less to know."""
+        inner = vitals.inner
+        beat = ward.care.beat if ward.care is not None else None
+        if (
+            inner is None
+            or beat is None
+            or not (self.is_crowded and beat.in_flight and beat.threads > 1)
+        ):
+            return 0.0
+        before, inner.turns = inner.turns, turns(ward.pid)
+        return max(
+            (
+                starvation.waited_s(before[tid], now, passed_s)
+                for tid, now in inner.turns.items()
+                if tid in before
+            ),
+            default=0.0,
+        )
+
+    def _starved(
+        self, ward: "Ward", vitals: Vitals, passed_s: float, waited_s: float, now_s: float
+    ) -> None:
+        limit = ward.spec.detect["starved"]
+        if not limit:
+            return
+        if vitals.hunger is None:
+            if hunger.is_worth(waited_s, vitals.share, passed_s):
+                vitals.hunger = hunger.Hunger(self.quotas, ward, now_s)
+            return
+        blame = self.busiest.says if self.busiest is not None else ""
+        sign = vitals.hunger.feel(now_s, passed_s, waited_s, vitals.share, limit, blame)
+        vitals.say("starved", sign)
+        # Asked before it is told: two looks at all processes take a while.
+        if self.busiest is not None and vitals.hunger.waits() >= limit:
+            self.busiest.asked_s = now_s
+
     # -- what costs more ---------------------------------------------------------------------------
 
     def _files(self, ward: "Ward", vitals: Vitals, age_s: float, now_s: float) -> None:
         if vitals.most_files < 0:
-            vitals.most_files = _most_files(ward.pid)
+            vitals.most_files = most_files(ward.pid)
         vitals.files = open_files(ward.pid)
         few = min(_FEW_FILES, vitals.most_files // 2) if vitals.descriptors is None else 0
         if vitals.files < few:
@@ -395,142 +343,46 @@ class Feeler:
             return Look(UNKNOWN)
         sign = vitals.signs.get(flag) if vitals.signs else None
         if sign is not None:
-            is_grave = sign.is_grave and not (self.is_crowded and flag in _BLAMES_BOX)
+            is_hungry = self.is_crowded or bool(vitals.signs and "starved" in vitals.signs)
+            is_grave = sign.is_grave and not (is_hungry and flag in _BLAMES_BOX)
             return Look(SICK if is_grave else SUSPECT, sign.value, sign.limit, sign.says)
         if not ward.spec.detect.get(flag, 1.0):
             return Look(WELL)  # switched off meanwhile
-        if not ward.is_ready or now_s - ward.ready_s < _SETTLE_S:
+        if not ward.is_ready or now_s - ward.ready_s < SETTLE_S:
             return Look(UNKNOWN)
         if flag in _NEEDS_PULSE and (ward.care is None or ward.care.beat is None):
             return Look(UNKNOWN)
         return Look(WELL)
 
 
-def open_files(pid: int) -> int:
-    """Return how many files a process has open; -1 when it cannot be known."""
-    path = f"/proc/{pid}/fd"
+def _read(ward: "Ward", size: int) -> bytes:
+    if ward.care is None or ward.care.pulse < 0:
+        return b""
     try:
-        # Since Linux 6.2 the size of the directory says it at once; before it is 0.
-        return os.stat(path).st_size or len(os.listdir(path))
+        return os.pread(ward.care.pulse, size, 0)
     except OSError:
-        return -1
+        return b""
 
 
-def logs_of(ward: "Ward", state_dir: str) -> "tuple[str, str]":
-    """Return the files that a worker's output goes to; empty for none."""
-    own = ward.spec.own_log
-    limits = ward.spec.detect
-    if not own or not (limits["log_storm"] or limits["log_silence"]):
-        return "", ""
-    directory = f"{state_dir}/{layout.LOGS}/{ward.name}" if own == "=" else own
-    return f"{directory}/out.log", f"{directory}/err.log"
+def _life(data: bytes) -> int:
+    whole = pulse.decode(data[: pulse.HEAD])
+    return whole.start if whole is not None else 0
 
 
-def written(paths: "tuple[str, str]") -> int:
-    """Return the size of the files; they may not be there yet. On the second thread: they are on a disk."""
-    size = 0
-    for path in paths:
-        try:
-            size += os.stat(path).st_size
-        except OSError:
-            continue  # nothing was written yet, or it is being rotated
-    return size
-
-
-def _most_files(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/limits", "rb") as file:
-            for line in file:
-                if line.startswith(b"Max open files"):
-                    soft = line.split()[3]
-                    return int(soft) if soft.isdigit() else 0
-    except OSError:
-        pass  # it is gone
-    return 0
+def _routes(ward: "Ward", data: bytes) -> "list[stalled.Route]":
+    whole = pulse.decode(data)
+    if whole is None or whole.start != ward.n:
+        return []
+    return [(name, n, late_ns / 1e9, cpu_ns / 1e9) for name, n, late_ns, cpu_ns in whole.routes]
 
 
 def feel_now(feeler: Feeler, ward: "Ward", now_s: "float | None" = None) -> bool:
     """Read a worker and feel it; whether there was anything to read."""
+    if ward.forks is not None:
+        return ward.forks.feel(feeler, ward, time.monotonic() if now_s is None else now_s)
     process = ward.process()
     reading = process.read() if process is not None else None
     if reading is None:
         return False
     feeler.feel(ward, reading, time.monotonic() if now_s is None else now_s)
     return True
-
-
-class Peers:
-    """Compares workers that do the same; see :mod:`holdfast.core.detect.peers`."""
-
-    __slots__ = ("_next_s",)
-
-    def __init__(self) -> None:
-        self._next_s = 0.0
-
-    def tick(self, wards: "list[Ward]", now_s: float) -> None:
-        """Compare all of them, once in a while."""
-        if now_s < self._next_s:
-            return
-        self._next_s = now_s + _PEERS_S
-        groups: dict[int, list[Ward]] = {}
-        for ward in wards:
-            if ward.spec.peers and ward.spec.detect["odd_one_out"] and _is_settled(ward, now_s):
-                groups.setdefault(ward.spec.peers, []).append(ward)
-        for group in groups.values():
-            if len(group) >= peers.LEAST:
-                self._compare(group)
-
-    def _compare(self, group: "list[Ward]") -> None:
-        says: dict[str, Sign] = {}
-        for what, floor, is_exact, value in _RESPECTS:
-            values = [value(ward) for ward in group]
-            known = [number for number in values if number >= 0]
-            if len(known) < peers.LEAST:
-                continue
-            usual = median(known)
-            found = iter(peers.scores(known, floor))
-            for ward, number in zip(group, values, strict=True):
-                inner = ward.vitals.inner if ward.vitals is not None else None
-                if number < 0 or inner is None:
-                    continue
-                score, limit = next(found), ward.spec.detect["odd_one_out"]
-                likeness = inner.likeness.get(what)
-                if likeness is None:
-                    likeness = inner.likeness[what] = peers.Likeness(is_exact=is_exact)
-                if likeness.add(score, limit):
-                    says[ward.name] = peers.sign(
-                        what, f"{number:.3g}", f"{usual:.3g}", score, limit
-                    )
-        for ward in group:
-            if ward.vitals is not None:
-                ward.vitals.say("odd_one_out", says.get(ward.name))
-
-
-def _is_settled(ward: "Ward", now_s: float) -> bool:
-    vitals = ward.vitals
-    if vitals is None or vitals.start != ward.n or vitals.inner is None or not ward.is_ready:
-        return False
-    return now_s - ward.ready_s > _SETTLE_S
-
-
-def _unit_ms(ward: "Ward") -> float:
-    inner = ward.vitals.inner if ward.vitals is not None else None
-    return inner.effort.unit_s * 1000 if inner is not None else -1.0
-
-
-def _share(ward: "Ward") -> float:
-    return ward.vitals.share if ward.vitals is not None else -1.0
-
-
-def _tasks(ward: "Ward") -> float:
-    beat = ward.care.beat if ward.care is not None else None
-    return float(beat.tasks) if beat is not None else -1.0
-
-
-#: In what respect they are compared: its name, a difference that means nothing, and whether it has to be the same
-#: everywhere; below 0: not known. The lag of the loop is a bad one: it differs tenfold between healthy peers.
-_RESPECTS = (
-    ("milliseconds of processor time for a unit of work", 0.5, True, _unit_ms),
-    ("share of a processor", 0.1, False, _share),
-    ("number of tasks", 100.0, False, _tasks),
-)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from holdfast.core.detect.starvation import Turn
     from holdfast.core.detect.storm import Storm
     from holdfast.watchdog.digest import Digest, Spec
-    from holdfast.watchdog.vitals import Vitals
+    from holdfast.watchdog.forks import Forks
+    from holdfast.watchdog.remembered import Vitals
     from holdfast.wire.pulse import Pulse
 
 PROBED = ("http", "exec", "tcp")  # heartbeats that we ask for; the others come by themselves
@@ -74,7 +75,7 @@ class Ward:
     """One worker."""
 
     __slots__ = (
-        "care", "is_ready", "is_run", "is_shed", "looping", "n", "name", "next_sample", "oom_kills", "open_key", "pid", "proc", "ready_s",
+        "care", "forks", "is_fork", "is_ready", "is_run", "is_shed", "looping", "n", "name", "next_sample", "oom_kills", "open_key", "pid", "proc", "ready_s",
         "ring", "spare", "spec", "started_s", "storm", "ticks", "up", "vitals",
     )  # fmt: skip
 
@@ -101,6 +102,8 @@ class Ward:
         self.open_key = ""  #: the evidence of its last death, as long as that has no verdict
         self.oom_kills: int | None = None
         self.ready_s = 0.0  #: since when it is ready
+        self.forks: Forks | None = None  #: None: it has none with a pulse of their own
+        self.is_fork = False  #: not the worker, but one process that it forked
         self.vitals: Vitals | None = (
             None  #: None: it has not moved since we saw it first, or for long
         )
@@ -122,6 +125,9 @@ class Ward:
         if self.care is not None:
             self.care.close()
             self.care = None
+        if self.forks is not None:
+            self.forks.close()
+            self.forks = None
         self.pid = self.ticks = 0
         self.is_ready = self.is_run = False
 
@@ -135,6 +141,14 @@ class Ward:
                 return None
             self.proc = proc
         return self.proc
+
+    def past(self) -> "tuple[int, float, float]":
+        """Return how many units of work have ended, and the longest time that one held a thread, and what they took on average (seconds)."""
+        beat = self.care.beat if self.care is not None else None
+        if beat is None:
+            return 0, 0.0, 0.0
+        mean_s = beat.latency_sum_ns / 1e9 / max(1, beat.work_done)
+        return beat.work_done, beat.longest_held_ns / 1e9, mean_s
 
     def close(self) -> None:
         """The worker is gone from the plan."""

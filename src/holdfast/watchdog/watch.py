@@ -14,17 +14,19 @@ from holdfast.linux import system as os
 from holdfast.linux.house import House, inherited, raise_open_files
 from holdfast.linux.revive import AnchorWatch, reap_revived
 from holdfast.model.errors import StateError
-from holdfast.watchdog import digest, vitals
+from holdfast.watchdog import digest, holdings, vitals
 from holdfast.watchdog.box import Box
 from holdfast.watchdog.cases import NODE, Cases
 from holdfast.watchdog.deaths import Deaths
 from holdfast.watchdog.engine import READ, Engine
 from holdfast.watchdog.good import Good
 from holdfast.watchdog.house_watch import HouseWatch
+from holdfast.watchdog.hunger import Quotas
 from holdfast.watchdog.isolating import Isolating
 from holdfast.watchdog.keeper_line import KeeperLine
 from holdfast.watchdog.notify import NotifySocket, worker_of
 from holdfast.watchdog.orders import Orders
+from holdfast.watchdog.peers import Peers
 from holdfast.watchdog.readiness import Readiness
 from holdfast.watchdog.samples import Sampler
 from holdfast.watchdog.senses import Look, Senses
@@ -35,6 +37,7 @@ from holdfast.wire import layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any
 
     from holdfast.model.plan import WatchPlan
@@ -78,7 +81,8 @@ class Watchdog:
         self.readiness = Readiness(self.engine, run_dir, self.keeper)
         self.senses = Senses(self.engine, run_dir, node)
         self.feeler = vitals.Feeler()
-        self.peers = vitals.Peers()
+        self.feeler.quotas = Quotas(node)
+        self.peers = Peers()
         self.sampler = Sampler(run_dir, self.feeler)
         self.cases = Cases(self.engine, run_dir, self.keeper, self.roll)
         self.box = Box(self.engine, self.roll, self.cases, self.feeler, self._sweep)
@@ -193,6 +197,8 @@ class Watchdog:
             disturbed = self.roll.by_name.get(name)
             if disturbed is not None:
                 self.feeler.disturb(disturbed, now_s + _DISTURBED_S)
+                for fork in disturbed.forks.living.values() if disturbed.forks is not None else ():
+                    self.feeler.disturb(fork, now_s + _DISTURBED_S)
                 self.senses.lost([disturbed], passed_s)
         for ward in cared:
             vitals.feel_now(self.feeler, ward, now_s)
@@ -204,20 +210,27 @@ class Watchdog:
         seen = self.senses.looks(ward, now_s)
         for flag, look in seen:
             self.cases.look(ward.name, flag, look, ward.n if ward.pid else 0)
-        signs = ward.vitals.signs if ward.vitals is not None else None
+        signs: Collection[str] | None = ward.vitals.signs if ward.vitals is not None else None
+        if ward.forks is not None:
+            signs = ward.forks.signs(ward)
         for flag in list(signs) if signs else ():
-            look = self.feeler.look(ward, flag, now_s)
+            look = self._felt(ward, flag, now_s)
             self.cases.look(ward.name, flag, look, ward.n if ward.pid else 0)
         for case in self.cases.of(ward.name):
             if case.flag in vitals.FLAGS:
                 if not signs or case.flag not in signs:
-                    look = self.feeler.look(ward, case.flag, now_s)
+                    look = self._felt(ward, case.flag, now_s)
                     self.cases.look(ward.name, case.flag, look, ward.n if ward.pid else 0)
             elif case.flag == "crash_loop":
                 self.cases.look(ward.name, case.flag, self.senses.loop(ward, now_s), ward.n)
             elif all(flag != case.flag for flag, _ in seen):
                 # The plan does not ask for this any more.
                 self.cases.look(ward.name, case.flag, Look(WELL), ward.n)
+
+    def _felt(self, ward: "Ward", flag: str, now_s: float) -> Look:
+        if ward.forks is not None:
+            return ward.forks.felt(self.feeler, ward, flag, now_s)
+        return self.feeler.look(ward, flag, now_s)
 
     def _look_closely_at(self, wards: "list[Ward]") -> None:
         """Go on looking at workers whose memory climbs, many times a second."""
@@ -267,7 +280,7 @@ class Watchdog:
         asked = [
             (ward, paths)
             for ward in cared
-            if (paths := vitals.logs_of(ward, self.cases.state_dir))[0]
+            if (paths := holdings.logs_of(ward, self.cases.state_dir))[0]
         ]
 
         def answered(found: object) -> None:
@@ -277,7 +290,7 @@ class Watchdog:
                 for (ward, _), written in zip(asked, found, strict=True):
                     self.feeler.log(ward, written, at_s)
 
-        self.engine.aside(lambda: [vitals.written(paths) for _, paths in asked], answered)
+        self.engine.aside(lambda: [holdings.written(paths) for _, paths in asked], answered)
 
     # -- the journal and the plan ------------------------------------------------------------------
 
@@ -290,6 +303,8 @@ class Watchdog:
                 raise
             return  # a plan that cannot be read never replaces one that can
         self.watch = plan.watch
+        for name in self.roll.by_name.keys() - set(plan.names):
+            self.deaths.close(self.roll.by_name[name])
         self.roll.adopt_plan(plan)
         self.deaths.verify_s = self.watch["verify_s"]
         self.cases.go_by(self.orders, self.watch, plan.state_dir)

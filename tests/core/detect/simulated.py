@@ -10,7 +10,8 @@ from typing import Any
 
 from holdfast.core.detect import thresholds
 from holdfast.linux.procfs import Reading
-from holdfast.watchdog.vitals import Feeler, Vitals
+from holdfast.watchdog.remembered import Vitals
+from holdfast.watchdog.vitals import Feeler
 from holdfast.wire.pulse import Pulse
 
 LOOK_S = 0.25

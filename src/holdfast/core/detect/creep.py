@@ -3,7 +3,8 @@
 Pure. The *least* value of each chunk is compared with that of the one before: bursts (connections, requests) raise the
 highest value, a leak raises the lowest. It creeps when each of ``NEEDED`` chunks in a row is higher than the one before, each
 by a fair share of the whole (one big step is no creep), and the second half grew no less than the first (a cache that
-fills grows ever more slowly, and more slowly than a while ago). Idle workers cost nothing: what does not grow is not remembered.
+fills grows ever more slowly, and more slowly than a while ago). What climbed once and gave it back (a buffer that is written away
+when it is full) has to climb higher than that. Idle workers cost nothing: what does not grow is not remembered.
 """
 
 from itertools import pairwise
@@ -25,6 +26,8 @@ FAIR = 0.3
 #: The later half of the growth, compared with the earlier one. A leak has 1; a cache that fills with a time
 #: constant of three minutes has less.
 STRAIGHT = 0.88
+#: Given back: it fell below this part of its climb. As high again is no news, this much higher is.
+GIVEN_BACK, HIGHER = 0.5, 1.1
 
 
 _NONE: "list[float]" = []  #: shared by all that remember nothing
@@ -36,6 +39,8 @@ class Creep:
     __slots__ = (
         "_began_s",
         "_chunk_s",
+        "_fallen",
+        "_given",
         "_lows",
         "_now_low",
         "_peak",
@@ -43,6 +48,7 @@ class Creep:
         "_quiet",
         "_straight",
         "_times",
+        "_top",
         "is_up",
     )
 
@@ -54,6 +60,8 @@ class Creep:
         self._times: list[float] = _NONE
         self._quiet = self._straight = 0
         self._peak = self._peak_s = 0.0
+        #: The top of the last climb, below what it has given that back, and the highest one that it gave back.
+        self._top = self._fallen = self._given = 0.0
         self.is_up = False
 
     def add(self, now_s: float, value: float, least: float) -> bool:
@@ -77,6 +85,8 @@ class Creep:
 
     def _close(self, began_s: float, low: float, least: float) -> None:
         lows = self._lows
+        if low < self._fallen:
+            self._given, self._fallen = max(self._given, self._top), 0.0
         if not lows:
             self._lows, self._times = [low], [began_s]
             return
@@ -85,6 +95,7 @@ class Creep:
             self._quiet += 1
             if self._quiet > 1 or not self.is_up:
                 self.is_up = False
+                self._end(lows, low)
                 self._lows, self._times = [low], [began_s]
             return
         self._quiet = 0
@@ -99,8 +110,18 @@ class Creep:
             if lately > self._peak or began_s - self._peak_s > PEAK_S:
                 self._peak, self._peak_s = lately, began_s
         is_straight = len(rises) == NEEDED and self._is_straight(rises, least)
-        self._straight = self._straight + 1 if is_straight else 0
+        is_news = low > HIGHER * self._given
+        self._straight = self._straight + 1 if is_straight and is_news else 0
         self.is_up = self.is_up or self._straight >= AGREE
+
+    def _end(self, lows: "list[float]", low: float) -> None:
+        """Note the climb that has just ended; a short one (a start) is none."""
+        if len(lows) <= SHORT:
+            return
+        self._top = lows[-1]
+        self._fallen = lows[0] + GIVEN_BACK * (lows[-1] - lows[0])
+        if low < self._fallen:
+            self._given, self._fallen = max(self._given, self._top), 0.0
 
     def _is_straight(self, rises: "list[float]", least: float) -> bool:
         grown, half = sum(rises), NEEDED // 2

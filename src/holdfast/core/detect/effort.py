@@ -6,7 +6,7 @@ because nobody knows a fixed number. Latency is the confirmation (:mod:`holdfast
 reason to look when calls wait for something (a database) without burning anything.
 """
 
-from math import log
+from math import log, sqrt
 
 from holdfast.core.detect.drift import Drift
 from holdfast.core.detect.sign import Sign, span
@@ -24,44 +24,76 @@ CHUNK_S, LEAST, GIVE_UP_S = 1.0, 20, 15.0
 BY_ROUTE, MIXED = 2, 8
 #: What is extra has to be worth this share of a processor.
 EXTRA = 0.04
-#: Time constants of the baseline, in chunks: it falls quickly and rises slowly.
-FALLS, RISES = 8, 300
+#: Time constants of the baseline, in lots of so many units (or in chunks with more): it falls quickly and rises slowly. Of fewer units it
+#: would follow the luckiest: a report over a day costs a tenth of one over a month.
+FALLS, RISES, LOT = 8, 300, 40
+#: What is extra has to be this many times what chance makes of so many units: requests of one route do not cost the same.
+CHANCE = 5.0
 #: Well again below this share of the limit, for so many chunks.
 WELL, WELL_CHUNKS = 0.75, 4
 #: Grave: this much more than the limit, for so many chunks, and latency agrees.
 GRAVE, GRAVE_CHUNKS = 1.5, 10
 #: Latency alone.
 LATENCY, LATENCY_CHUNKS = 4.0, 10
-#: A burst of this many times the usual rate explains latency.
-BURST = 3.0
+#: A burst of this many times the usual rate explains latency, and so does waiting for a processor for this share of the time.
+BURST, STARVED = 3.0, 0.25
 MAX_ROUTES = 24
 
 
 class Base:
-    """What a unit of work of one route costs."""
+    """What a unit of work of one route costs, and how much that varies from one to the next."""
 
-    __slots__ = ("chunks", "cpu_s", "latency_s")
+    __slots__ = (
+        "_count",
+        "_cpu_s",
+        "_latency_s",
+        "_looks",
+        "_lots",
+        "_unit",
+        "cpu_s",
+        "latency_s",
+        "noise_s",
+    )
 
-    def __init__(self, cpu_s: float, latency_s: float) -> None:
-        self.cpu_s = cpu_s
-        self.latency_s = latency_s
-        self.chunks = 1
+    def __init__(self, count: int, latency_s: float, cpu_s: float) -> None:
+        self.cpu_s = cpu_s / count
+        self.latency_s = latency_s / count
+        #: Spread of one unit. Before more is known, another may well cost thrice as much.
+        self.noise_s = 2.0 * self.cpu_s
+        self._unit = (count, self.cpu_s)
+        self._looks, self._lots = 1, 0
+        self._count, self._latency_s, self._cpu_s = count, latency_s, cpu_s
 
-    def learn(self, cpu_s: float, latency_s: float) -> None:
-        """Take in another chunk."""
-        self.chunks += 1
-        self.cpu_s += (cpu_s - self.cpu_s) / self._inertia(cpu_s < self.cpu_s)
-        self.latency_s += (latency_s - self.latency_s) / self._inertia(latency_s < self.latency_s)
+    def learn(self, count: int, latency_s: float, cpu_s: float) -> None:
+        """Take in another chunk: so many units, and what they cost together."""
+        # From one chunk to the next: what grows steadily is no noise.
+        before, unit_s = self._unit
+        self._unit = (count, cpu_s / count)
+        self._looks = min(60, self._looks + 1)
+        moved_s = abs(self._unit[1] - unit_s) * sqrt(count * before / (count + before))
+        self.noise_s += (moved_s - self.noise_s) / self._looks
+        self._count += count
+        self._latency_s += latency_s
+        self._cpu_s += cpu_s
+        lot = (self._cpu_s / self._count, self._latency_s / self._count)
+        if not self._lots:
+            self.cpu_s, self.latency_s = lot
+        elif self._count >= LOT:
+            self.cpu_s += (lot[0] - self.cpu_s) / self._inertia(lot[0] < self.cpu_s)
+            self.latency_s += (lot[1] - self.latency_s) / self._inertia(lot[1] < self.latency_s)
+        if self._count >= LOT:
+            self._lots += 1
+            self._count, self._latency_s, self._cpu_s = 0, 0.0, 0.0
 
     def _inertia(self, falls: bool) -> float:
-        return min(self.chunks, FALLS) if falls else min(4 * self.chunks, RISES)
+        return min(self._lots, FALLS) if falls else min(4 * self._lots, RISES)
 
 
 class Effort:
     """One worker. What it has learned stays valid over its lives: a restart does not make slow work normal."""
 
     __slots__ = (
-        "_at_s", "_base", "_drift", "_grave", "_last", "_rate", "_routes", "_slow", "_waits", "_well", "is_up",
+        "_at_s", "_base", "_drift", "_grave", "_last", "_rate", "_routes", "_slow", "_waited_s", "_waits", "_well", "is_up",
         "latency_ratio", "ratio", "unit_s",
     )  # fmt: skip
 
@@ -71,7 +103,7 @@ class Effort:
         self._routes: dict[str, Route] = {}
         self._base: dict[str, Base] = {}
         self._drift = Drift()
-        self._rate = 0.0
+        self._rate = self._waited_s = 0.0
         self._slow = self._well = self._grave = self._waits = 0
         self.ratio = self.latency_ratio = 1.0
         self.unit_s = -1.0  #: processor time of a unit of work, in the last chunk
@@ -106,6 +138,9 @@ class Effort:
         latency_s: float,
         routes: "Sequence[Route]",
         limit: float,
+        *,
+        waited_s: float = 0.0,
+        is_crowded: bool = False,
     ) -> "Sign | None":
         """Take in a full chunk.
 
@@ -116,7 +151,10 @@ class Effort:
             latency_s: Sum of their latency so far; 0 where nobody counts it.
             routes: The same by route; empty where nobody knows.
             limit: Times the past.
+            waited_s: Time on the run queue so far.
+            is_crowded: The machine has no processor to spare.
         """
+        waited_s, self._waited_s = waited_s - self._waited_s, waited_s
         before_s, (last_cpu_s, last_work, last_latency_s) = self._at_s, self._last
         last_routes, self._routes = self._routes, {route[0]: route for route in routes[:MAX_ROUTES]}
         self._at_s, self._last = now_s, (cpu_s, work, latency_s)
@@ -134,13 +172,14 @@ class Effort:
         if is_mixed:
             parts = [("", done, latency_s - last_latency_s, cpu_s - last_cpu_s)]
         worst = self._weigh(parts, passed_s, done)
-        self._judge(parts, passed_s, limit, is_mixed=is_mixed)
+        is_starved = is_crowded or waited_s > STARVED * passed_s
+        self._judge(parts, passed_s, limit, is_mixed=is_mixed, is_starved=is_starved)
         self._learn(parts, done / passed_s, limit)
         return self._sign(limit, worst)
 
     def _weigh(self, parts: "list[Route]", passed_s: float, done: int) -> str:
         """Compare this chunk with what it should have cost; return the route that costs most of the rest."""
-        expected = actual = expected_latency = actual_latency = 0.0
+        expected = actual = expected_latency = actual_latency = chance = 0.0
         most, worst = 0.0, ""
         for name, count, latency_s, cpu_s in parts:
             base = self._base.get(name)
@@ -148,13 +187,14 @@ class Effort:
                 continue
             expected += count * base.cpu_s
             actual += cpu_s
+            chance += base.noise_s * base.noise_s * count
             expected_latency += count * base.latency_s
             actual_latency += latency_s
             if cpu_s - count * base.cpu_s > most:
                 most, worst = cpu_s - count * base.cpu_s, name
         # Below 20 µs a unit nothing is slow, and clocks are coarse.
         expected = max(expected, 20e-6 * done)
-        is_much = actual - expected >= EXTRA * passed_s
+        is_much = actual - expected >= max(EXTRA * passed_s, CHANCE * sqrt(chance))
         self.ratio = actual / expected if is_much else min(1.0, actual / expected)
         self.latency_ratio = (
             actual_latency / expected_latency
@@ -164,14 +204,14 @@ class Effort:
         return worst
 
     def _judge(
-        self, parts: "list[Route]", passed_s: float, limit: float, *, is_mixed: bool
-    ) -> None:
+        self, parts: "list[Route]", passed_s: float, limit: float, *, is_mixed: bool, is_starved: bool
+    ) -> None:  # fmt: skip
         latency_s = sum(part[2] for part in parts) / max(1, sum(part[1] for part in parts))
         drifts = latency_s > 0 and self._drift.add(log(latency_s))
         rate = sum(part[1] for part in parts) / passed_s
         is_burst = self._rate > 0 and rate > BURST * self._rate
         self._slow = self._slow + 1 if self.ratio > limit else 0
-        waits = drifts and self.latency_ratio > LATENCY and not is_burst
+        waits = drifts and self.latency_ratio > LATENCY and not (is_burst or is_starved)
         self._waits = self._waits + 1 if waits else 0
         if self._slow >= (MIXED if is_mixed else BY_ROUTE) or self._waits >= LATENCY_CHUNKS:
             self.is_up = True
@@ -189,9 +229,9 @@ class Effort:
         for name, count, latency_s, cpu_s in parts:
             base = self._base.get(name)
             if base is not None:
-                base.learn(cpu_s / count, latency_s / count)
+                base.learn(count, latency_s, cpu_s)
             elif len(self._base) < MAX_ROUTES + 1:
-                self._base[name] = Base(cpu_s / count, latency_s / count)
+                self._base[name] = Base(count, latency_s, cpu_s)
 
     def _sign(self, limit: float, worst: str) -> "Sign | None":
         if not self.is_up:

@@ -23,8 +23,9 @@ STEADY = 0.2
 FAST_PER_S = 2e6
 #: Steps between two looks that make a suspect: a share of what is free.
 STEP = 0.01
-#: It has to have used this share of its limit to be flagged for the time that is left.
-USED = 0.15
+#: It has to have used this share of its limit to be flagged for the time that is left: a batch that loads its tables once does so at any
+#: speed, and stops. Where only seconds are left, less is enough.
+USED, USED_SOON, SOON_S = 0.5, 0.15, 4.0
 #: Restart: this little time left and this much used; without a call under way from twice that on.
 GRAVE_S, GRAVE_USED, GRAVE_FULL = 3.0, 0.7, 0.97
 #: With calls under way it waits as long as this is left.
@@ -159,7 +160,7 @@ class Growth:
             and self._per_s > FAST_PER_S
             and left_s < left_limit_s
             and now_s - points[0][0] >= proof * left_s
-            and rss > USED * limit
+            and rss > (USED_SOON if left_s < SOON_S else USED) * limit
             and rising >= 0.75 * (len(points) - 1)
         )
 

@@ -2,7 +2,7 @@
 
 Pure. Far too many is more than a set number *and* several times what is usual here; what is usual is learned, slowly and with
 bounds, so that a swarm does not become usual by lasting. A bomb whose tasks are gone before anybody looks shows in the number
-created: more than the work done explains.
+created: more than the work done explains. A batch (two thousand at once, gone within a second or two) is none.
 """
 
 from holdfast.core.detect.sign import Sign, count, span
@@ -13,6 +13,9 @@ UP_S, DOWN_S = 300.0, 60.0
 START_S, START_FACTOR = 5.0, 5.0
 #: Created beyond what the work explains, in limits, between two looks.
 BURST = 3.0
+#: Up to so many limits at once may be a batch: it is told when they are still there after so long, and where
+#: there is no processor to spare after so many times that.
+BATCH, BATCH_S, CROWDED = 3.0, 3.0, 5.0
 #: A unit of work may make so many.
 EACH = 8
 #: Over below this share of the limit for so long.
@@ -24,13 +27,13 @@ GRAVE_S = 20.0
 class Swarm:
     """The number of one kind of thing in one worker."""
 
-    __slots__ = ("_calm_s", "_created", "_last_s", "_peak", "_up_s", "_usual")
+    __slots__ = ("_calm_s", "_created", "_last_s", "_over_s", "_peak", "_up_s", "_usual")
 
     def __init__(self, usual: float = -1.0) -> None:
         self._usual = usual  #: -1: not known yet
         self._created = -1
         self._last_s = 0.0
-        self._up_s = -1.0
+        self._up_s = self._over_s = -1.0
         self._calm_s = -1.0
         self._peak = 0
 
@@ -46,6 +49,7 @@ class Swarm:
         created: int = 0,
         worked: int = 0,
         start_factor: float = START_FACTOR,
+        is_crowded: bool = False,
     ) -> "Sign | None":
         """Take in one look.
 
@@ -59,13 +63,22 @@ class Swarm:
             created: How many were ever made; 0 where nobody counts.
             worked: Units of work done or begun since the last look.
             start_factor: So many limits are told while it starts.
+            is_crowded: The machine has no processor to spare.
         """
         passed_s, self._last_s = now_s - self._last_s, now_s
         made = created - self._created if self._created >= 0 else 0
         self._created = created
         bound = self._bound(limit, factor, age_s, start_factor)
         is_burst = made - EACH * worked > BURST * limit
-        if number > bound or is_burst:
+        if number <= bound:
+            self._over_s = -1.0
+        elif self._over_s < 0:
+            self._over_s = now_s
+        batch_s = BATCH_S * (CROWDED if is_crowded else 1.0)
+        is_over = number > bound and (
+            self._up_s >= 0 or number > BATCH * limit or now_s - self._over_s >= batch_s
+        )
+        if is_over or is_burst:
             if self._up_s < 0:
                 self._up_s, self._peak = now_s, 0
             self._calm_s = -1.0

@@ -13,6 +13,8 @@ WORKER = {
     "freeze": 1.0,  # seconds of silence from which a pulse is looked into; the remedy has heartbeat.timeout
     "loop_lag": 0.25,  # seconds; three times within three seconds
     "slow": 2.0,  # processor time of a unit of work, times its own past
+    "stalled": 5.0,  # age of requests that do not end, times their own past
+    "starved": 0.5,  # share of the time that it waits for a processor
     "pegged": 5.0,  # seconds of a busy processor without any work done
     "deadlock": 10.0,  # seconds that a thread waits for one lock
     "task_bomb": 1000.0,  # tasks, and ten times what is usual

@@ -6,8 +6,8 @@ where memory is the matter, and never where it is about to run out.
 """
 
 from holdfast.diagnosis.lastwords import split_frame
+from holdfast.evidence.collectors.pulse import socket
 from holdfast.linux import files, talk
-from holdfast.wire import layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ WINDOW_S = 0.5
 _SLACK_S = 0.8
 #: What is left for those who come after.
 _AFTER_S = 0.3
-_NOBODY = (
+NOBODY = (
     "nobody answered in time at its control socket (only Python programs with the agent have one)"
 )
 
@@ -36,10 +36,10 @@ def begin(case: "Case") -> None:
     if window_s < 0.1 or not case.alive():
         return
     case.asked = talk.begin(
-        f"{case.run_dir}/{layout.CONTROL}/{case.worker}.sock", _request(window_s, trace=True)
+        socket(case.run_dir, case.worker, case.pid), _request(window_s, trace=True)
     )
     if case.asked is None:
-        case.miss("census", _NOBODY)
+        case.miss("census", NOBODY)
 
 
 def collect(case: "Case") -> None:
@@ -62,16 +62,16 @@ def _request(window_s: float, *, trace: bool) -> "dict[str, Any]":
 
 
 def ask(
-    run_dir: str, worker: str, window_s: float, timeout_s: float, *, trace: bool = True
-) -> "tuple[dict[str, Any], str]":
-    """Return (the census, why there is none)."""
-    path = f"{run_dir}/{layout.CONTROL}/{worker}.sock"
-    return _read(talk.ask(path, _request(window_s, trace=trace), timeout_s))
+    run_dir: str, worker: str, window_s: float, timeout_s: float, *, trace: bool = True, pid: int = 0, **more: "Any"
+) -> "tuple[dict[str, Any], str]":  # fmt: skip
+    """Return (the census, why there is none); ``pid`` is one that the worker forked, ``more`` is what else :func:`holdfast.agent.growth.answer` knows."""
+    path = socket(run_dir, worker, pid)
+    return _read(talk.ask(path, {**_request(window_s, trace=trace), **more}, timeout_s))
 
 
 def _read(answer: "dict[str, Any] | None") -> "tuple[dict[str, Any], str]":
     if answer is None:
-        return {}, _NOBODY
+        return {}, NOBODY
     if not answer.get("ok") or type(answer.get("census")) is not dict:
         return {}, str(answer.get("error") or "its answer is no census")
     return answer["census"], ""

@@ -58,6 +58,6 @@ def take(case: "Case", start: "Callable[..., Running | str]") -> None:
     if isinstance(running, str):
         return  # no py-spy here: said wherever a profile is asked for
     found, _ = running.finish()
-    if found is not None:
+    if found is not None and found.rows:
         kept = {"unix_s": round(time.time(), 3), "seconds": found.seconds, "collapsed": found.collapsed()[:_TEXT_BYTES]}  # fmt: skip
         files.write_atomic(path, dumps(kept).encode(), mode=0o600)

@@ -112,6 +112,7 @@ def collect(case: "Case") -> None:
         if owner is not None:
             facts.owners[path] = owner
     _extensions(case, library)
+    _libraries(case, library)
     sources = _Sources()
     if facts.extensions:
         facts.used = used(main_files(case), library, sources)
@@ -172,6 +173,9 @@ def _stacks(case: "Case") -> "Iterator[list[str]]":
     for what in ("tasks", "threads"):
         for row in (facts.sites.get(what) or ())[:5]:
             yield [str(row[2]), *(str(f) for f in (row[3] if len(row) > 3 else ()))]
+    for row in (facts.sites.get("waiting") or ())[:5]:
+        yield [str(row[2]), *(str(f) for f in row[4])]
+    yield [str(row[1]) for row in (facts.sites.get("holding") or ())[:5]]
     for site in (facts.census.get("allocated") or ())[:5]:
         yield [str(f) for f in site.get("frames") or ()]
     yield [str(h["where"]) for h in facts.census.get("held_by") or () if h.get("where")]
@@ -214,10 +218,20 @@ def _extensions(case: "Case", library: Library) -> None:
             if module and module[2]:
                 add(name, module[:2])
     facts.extensions = list(found.values())
-    wanted = str(facts.oom.get("fault_library") or "")
-    owner = library.of_library(wanted) if wanted else None
-    if owner:
-        facts.libraries[wanted] = owner
+
+
+def _libraries(case: "Case", library: Library) -> None:
+    """Look up whose the library is in which it failed, as the kernel's log or the core dump has its file name."""
+    facts = case.facts
+    failed = [str(facts.oom.get("fault_library") or "")]
+    if facts.core:
+        from holdfast.diagnosis import corestacks  # most crashes leave no core
+
+        failed.append(corestacks.culprit_library(facts.core))
+    for wanted in failed:
+        owner = library.of_library(wanted) if wanted else None
+        if owner:
+            facts.libraries[wanted] = owner
 
 
 def mapped(pid: int) -> "list[str]":

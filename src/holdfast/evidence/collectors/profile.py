@@ -55,8 +55,12 @@ class Running:
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
 
-    def finish(self) -> "tuple[form.Profile | None, str]":
-        """Wait until its time is over and return (the profile, why there is none)."""
+    def finish(self, patience_s: float = _WRITING_S) -> "tuple[form.Profile | None, str]":
+        """Wait until its time is over and return (the profile, why there is none). A program that only waited gives one without rows.
+
+        Args:
+            patience_s: How long it may take to write what it has.
+        """
         import subprocess
 
         left_s = self.began_s + self.seconds - time.monotonic()
@@ -65,13 +69,16 @@ class Running:
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGINT)  # both tools then write what they have
         try:
-            _, said = self.process.communicate(timeout=_WRITING_S)
+            _, said = self.process.communicate(timeout=patience_s)
         except subprocess.TimeoutExpired:
             self.abandon()
             return None, "it did not write its samples in time"
         took_s = time.monotonic() - self.began_s
         text = self._text()
         _unlink(self.path)
+        if text == "" and (self.process.returncode == 0 or self.tool == "perf"):
+            # It has looked, and never saw it at work.
+            return form.Profile([], min(took_s, self.seconds)), ""
         if not text:
             words = " ".join(said.decode("utf-8", "replace").split())[-300:]
             return None, words or f"exited with status {self.process.returncode}"
@@ -79,7 +86,8 @@ class Running:
         found.seconds = min(took_s, self.seconds)
         return found, ""
 
-    def _text(self) -> str:
+    def _text(self) -> "str | None":
+        """Return what the tool saw; None where it left nothing that can be read."""
         if self.tool != "perf":
             return read_text(self.path, 8 << 20)
         import subprocess
@@ -90,8 +98,8 @@ class Running:
                 capture_output=True, timeout=5.0, check=False,
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired):
-            return ""
-        return done.stdout.decode("utf-8", "replace")
+            return None
+        return None if done.returncode else done.stdout.decode("utf-8", "replace")
 
     def abandon(self) -> None:
         """End it without a result."""
@@ -109,6 +117,8 @@ def start(
     interpreter: str = "",
     is_python: bool = True,
     native: bool = False,
+    idle: bool = False,
+    below: bool = False,
     rate: int = RATE,
 ) -> "Running | str":
     """Begin to sample a process; a string says why that cannot be.
@@ -120,6 +130,8 @@ def start(
         interpreter: The worker's Python; py-spy may be installed beside it.
         is_python: Whether py-spy can read it.
         native: With the frames of C code; each sample then pauses the process.
+        idle: With the threads that wait (py-spy only).
+        below: With the processes that it started (py-spy only).
         rate: Samples a second.
     """  # fmt: skip
     path = f"{directory}/.profile-{os.getpid()}-{pid}"
@@ -129,6 +141,8 @@ def start(
         if tool is None:
             return "py-spy is not installed beside Python or on PATH (pip install py-spy)"
         extra = ["--native"] if native else ["--nonblocking"]
+        extra += ["--idle"] if idle else []
+        extra += ["--subprocesses"] if below else []
         argv = [
             tool, "record", "--pid", str(pid), "--rate", str(NATIVE_RATE if native else rate), "--format", "raw",
             "--threads", "--full-filenames", "--output", path, "--duration", str(int(seconds) + 2), *extra,
@@ -215,6 +229,11 @@ def collect(case: "Case") -> None:
         raise
     if found is None:
         case.miss("profile", why)
+        return
+    if not found.rows:
+        case.miss(
+            "profile", f"it did nothing for {found.seconds:.1f} s: every sample found it waiting"
+        )
         return
     case.facts.profile = found
     case.files["profile.txt"] = found.collapsed().encode("utf-8", "replace")[:_TEXT_BYTES]

@@ -3,9 +3,10 @@
 Cost: one read of 32 KiB. Works with a blocked loop, a held GIL and a dead process: the file is the house's.
 """
 
+from holdfast.evidence.collectors.pulse import places
 from holdfast.linux import files
 from holdfast.model.plan import HOSTED
-from holdfast.wire import layout, pulse
+from holdfast.wire import pulse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ def collect(case: "Case") -> None:
 
 def read(run_dir: str, worker: str, pid: int = 0) -> "dict[str, Any]":
     """Return ``{"tasks": [[count, live, site, [creators]], …], "threads": […]}``; empty when there are none."""
-    base = f"{run_dir}/{layout.pulse(worker)}"
-    for path in (base, f"{base}.last"):
+    for path in places(run_dir, worker, pid):
         try:
             data = files.read(path)
         except OSError:

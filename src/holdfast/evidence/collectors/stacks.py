@@ -35,7 +35,7 @@ _SOCKET_S = 0.3
 _SIGNAL_S = 0.5
 _STEP_S = 0.01
 #: Where a thread stands still or turns in circles, what its variables hold tells why.
-_LOCALS = frozenset({"hang", "probe", "start", "deadlock", "pegged", "slow", "loop_lag"})
+_LOCALS = frozenset({"hang", "probe", "start", "deadlock", "pegged", "slow", "stalled", "loop_lag"})
 #: With less than this left, a second look would cost the rest of the bundle.
 _SPARE_S = 0.5
 #: With more threads than this nobody looks at each of them from outside.
@@ -72,9 +72,14 @@ def collect(case: "Case") -> None:
 
 def find_pyspy(interpreter: str = "") -> str | None:
     """Return the path of py-spy: beside our interpreter, beside the worker's, or on PATH."""
+    return find_tool("py-spy", interpreter)
+
+
+def find_tool(name: str, interpreter: str = "") -> str | None:
+    """Return the path of a tool: beside our interpreter, beside the worker's, or on PATH."""
     beside = [os.path.dirname(path) for path in (sys.executable, interpreter) if path]
     for directory in [*beside, *os.environ.get("PATH", "").split(":")]:
-        path = os.path.join(directory, "py-spy")
+        path = os.path.join(directory, name)
         if directory and os.access(path, os.X_OK):
             return path
     return None
@@ -129,12 +134,16 @@ def _pyspy(case: "Case", state: str) -> "list[dict[str, Any]]":
     return best
 
 
-def run_tool(argv: list[str], timeout_s: float) -> tuple[str, str]:
+def run_tool(
+    argv: list[str], timeout_s: float, env: "dict[str, str] | None" = None
+) -> tuple[str, str]:
     """Run a tool and return (its output, why it failed)."""
     import subprocess
 
     try:
-        done = subprocess.run(argv, capture_output=True, timeout=max(0.05, timeout_s), check=False)
+        done = subprocess.run(
+            argv, capture_output=True, timeout=max(0.05, timeout_s), check=False, env=env
+        )
     except subprocess.TimeoutExpired:
         return "", f"took longer than {timeout_s:.2g} s"
     except OSError as error:

@@ -3,8 +3,8 @@
 Cost to the target: about 10 µs a task, with the interpreter's lock. A process that holds that lock for ever does not answer.
 """
 
+from holdfast.evidence.collectors.pulse import socket
 from holdfast.linux import talk
-from holdfast.wire import layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from holdfast.evidence.case import Case
 
-_KINDS = frozenset({"hang", "probe", "start", "slow", "loop_lag", "pegged", "deadlock", "task_bomb", "odd_one_out"})  # fmt: skip
+_KINDS = frozenset({"hang", "probe", "start", "slow", "stalled", "loop_lag", "pegged", "deadlock", "task_bomb", "odd_one_out"})  # fmt: skip
 _ANSWER_S = 0.3
 #: A thread whose beat is so much older than this does not answer either.
 _FROZEN_S = 1.0
@@ -25,16 +25,16 @@ def collect(case: "Case") -> None:
         return
     if float(pulse.get("thread_beat_age_s") or 0.0) > _FROZEN_S or not case.alive():
         return
-    found, why = ask(case.run_dir, case.worker, case.deadline.scaled(_ANSWER_S))
+    found, why = ask(case.run_dir, case.worker, case.deadline.scaled(_ANSWER_S), case.pid)
     if not found:
         case.miss("tree of tasks", why)
         return
     case.files["tasks.txt"] = as_text(found).encode("utf-8", "replace")
 
 
-def ask(run_dir: str, worker: str, timeout_s: float) -> "tuple[dict[str, Any], str]":
-    """Return (the tree, why there is none)."""
-    answer = talk.ask(f"{run_dir}/{layout.CONTROL}/{worker}.sock", {"do": "tasks"}, timeout_s)
+def ask(run_dir: str, worker: str, timeout_s: float, pid: int = 0) -> "tuple[dict[str, Any], str]":
+    """Return (the tree, why there is none); ``pid`` is one that the worker forked."""
+    answer = talk.ask(socket(run_dir, worker, pid), {"do": "tasks"}, timeout_s)
     if answer is None:
         return {}, "nobody answered in time at its control socket"
     if not answer.get("ok") or type(answer.get("tree")) is not dict:
