@@ -119,15 +119,24 @@ def main() -> None:
             )
         )
         server, forwarder = pid("metrics"), pid("forward")
-        for name, accept in (("openmetrics", OPENMETRICS), ("prometheus", "text/plain")):
-            scrape(port, accept)
-            before_s = cpu_s(server)
-            took = [scrape(port, accept) for _ in range(args.scrapes)]
-            ms = [one for one, _ in took]
+        formats = {"openmetrics": OPENMETRICS, "prometheus": "text/plain"}
+        took: dict[str, list[tuple[float, int]]] = {name: [] for name in formats}
+        spent_s = dict.fromkeys(formats, 0.0)
+        for turn in range(args.scrapes + 1):
+            # In turns, so that what else this machine does meets both.
+            for name, accept in formats.items():
+                before_s = cpu_s(server)
+                one = scrape(port, accept)
+                if turn:  # the first of each fills the caches
+                    took[name].append(one)
+                    spent_s[name] += cpu_s(server) - before_s
+        for name, several in took.items():
+            ms = [one for one, _ in several]
             found[name] = {
                 "median_ms": round(statistics.median(ms), 1), "p95_ms": round(percentile(ms, 0.95), 1), "least_ms": round(min(ms), 1),
-                "cpu_ms": round((cpu_s(server) - before_s) * 1e3 / args.scrapes, 1), "bytes": took[0][1],
+                "cpu_ms": round(spent_s[name] * 1e3 / args.scrapes, 1), "bytes": several[0][1],
             }  # fmt: skip
+        found["load"] = round(os.getloadavg()[0], 1)
         if not args.only_scrapes:
             wait_for(lambda: collector.requests > 2, "the first figures")
             before_s, began_s = cpu_s(forwarder), time.monotonic()

@@ -136,6 +136,24 @@ def test_the_heap_by_mapping_and_by_type_and_what_grows(site: Site) -> None:
     assert "__main__.Session" in site.types("heap", "web", "--for", "500ms")
 
 
+def test_what_was_allocated_and_stays_is_a_table_and_a_picture(site: Site) -> None:
+    text = site.types("heap", "web", "--for", "300ms", "--by", "tracemalloc", "-o", "heap.svg")
+
+    assert "handle (app.py:10)" in text
+    assert "by tracemalloc -> heap.svg" in text
+    drawn = "".join(ElementTree.parse(f"{site.home}/heap.svg").getroot().itertext())
+    assert "bytes; the widest boxes are what was allocated and is still there" in drawn
+
+
+def test_lines_that_nobody_can_tell_are_refused_with_what_to_do(site: Site) -> None:
+    """Nothing is injected into a program that runs: a debugger's call has ended some."""
+    said = site.types("heap", "shell", "--for", "100ms", "-o", "heap2.svg", expect=1)
+
+    assert "agent = true" in said
+    assert "holdfast profile shell" in said
+    assert not Path(site.home, "heap2.svg").exists()
+
+
 def test_a_program_without_the_agent_has_mappings_only(site: Site) -> None:
     text = site.types("heap", "shell", "--for", "100ms")
 

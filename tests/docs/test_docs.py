@@ -13,7 +13,6 @@ import pytest
 from docs import pages
 from holdfast.cli.probes import definitions
 from holdfast.core import ladder
-from holdfast.router import slowflag
 from holdfast.watchdog import box, cases, vitals
 from holdfast.wire import layout
 
@@ -158,7 +157,7 @@ def test_flags_page_names_every_flag_with_its_remedies() -> None:
     text = (DOCS / "reference" / "flags.md").read_text()
     told = set(re.findall(r"^\| `(\w+)` \| .*\|.*\|.*\|$", text, re.MULTILINE))
 
-    assert told == {*cases.KINDS, *vitals.FLAGS, *box.FLAGS, slowflag.NAME}
+    assert told == {*cases.KINDS, *vitals.FLAGS, *box.FLAGS, *cases.OWN}
     assert set(ladder.RUNGS) <= told
 
 

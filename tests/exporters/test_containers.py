@@ -135,6 +135,22 @@ def test_kubernetes_gets_selectors_that_match_and_keys_that_it_knows(
                 assert isinstance(variable.get("value", ""), str)
 
 
+@pytest.mark.parametrize("each", [True, False])
+def test_no_container_may_become_more_than_it_is(exporting: Exporting, each: bool) -> None:
+    """What every checker of manifests asks first, and every restricted cluster demands."""
+    for (kind, _), document in manifests(exporting, each=each).items():
+        if kind not in ("Deployment", "Job"):
+            continue
+        for container in document["spec"]["template"]["spec"]["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+            if not each:
+                assert set(container["resources"]["requests"]) == {"memory", "cpu"}
+                assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
+
+
 def test_a_worker_that_may_end_is_a_job(exporting: Exporting) -> None:
     """The pods of a Deployment are started again whatever their status was."""
     found = manifests(exporting, each=True)
@@ -181,7 +197,7 @@ def test_the_playbook_of_ansible_puts_the_units_in_place(exporting: Exporting) -
     modules = {key for task in [*play["tasks"], *play["handlers"]] for key in task if "." in key}
 
     assert modules <= {f"ansible.builtin.{name}" for name in ("file", "pip", "copy", "user", "systemd_service", "command")}  # fmt: skip
-    assert play["handlers"][1]["ansible.builtin.command"]["argv"][-1] == "apply"
+    assert play["handlers"][1]["ansible.builtin.command"]["argv"][-2:] == ["apply", "--yes"]
     sources = {task["ansible.builtin.copy"]["src"] for task in play["tasks"] if "ansible.builtin.copy" in task}  # fmt: skip
     assert {f"files/{name.removeprefix('files/')}" for name in files if name != "site.yaml"} <= sources  # fmt: skip
 

@@ -92,3 +92,22 @@ def test_a_container_of_components_is_left_out_by_name(exporting: Exporting, tar
 )  # fmt: skip
 def test_names_tell_a_secret(name: str, expected: bool) -> None:
     assert is_secret(name) is expected
+
+
+@pytest.mark.parametrize("each", [True, False])
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_notes_stand_in_the_files(exporting: Exporting, target: str, each: bool) -> None:
+    """Who reads a unit a year later has not seen what was printed when it was made."""
+    files, notes = exporting(SHOP, target, each=each)
+    written = [line for text in files.values() for line in text.splitlines() if line.startswith("# note: ")]  # fmt: skip
+
+    assert sorted(written) == sorted(f"# note: {' '.join(note.split())}" for note in notes)
+
+
+def test_the_notes_about_a_worker_stand_in_its_file(exporting: Exporting) -> None:
+    files, _ = exporting(SHOP, "kubernetes", each=True)
+    web = files["shop-web.yaml"]
+
+    assert "# note: worker.web.umask" in web
+    assert "# note: worker.cache." not in web
+    assert web.startswith("# web of shop, ")

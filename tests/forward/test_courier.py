@@ -7,23 +7,27 @@ import http.server
 import json
 import threading
 import time
+from email.utils import formatdate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from holdfast.forward import settings
+from holdfast.forward import serving, settings
+from holdfast.forward.answers import NOTHING, NotTakenError, Refused
 from holdfast.forward.collector import Collector, halved
 from holdfast.forward.courier import Courier
 from holdfast.forward.cursor import Cursor
+from holdfast.forward.flag import NAME, RefusalFlag
 from holdfast.forward.jsonlines import JsonLines
 from holdfast.forward.otlp import Resources
-from holdfast.forward.posting import NotTakenError, Poster
+from holdfast.forward.posting import Poster
 from holdfast.forward.reading import OPENED, Feed, News, Portion
 from holdfast.linux import files
 from holdfast.records import incidents
 from holdfast.records.logs import Line
 from holdfast.records.taps import Mark
+from holdfast.watchdog.cases import OWN
 from node import SLOWNESS, wait_for
 from records.test_taps import Log
 
@@ -102,12 +106,12 @@ def lines(*texts: str) -> Portion:
 
 @pytest.mark.parametrize(
     ("status", "after"),
-    [(429, "7"), (503, "7"), (502, ""), (504, ""), (401, ""), (404, ""), (500, ""), (302, "")],
+    [(429, "7"), (503, "7"), (502, ""), (504, ""), (302, "")],
 )
 def test_what_was_not_taken_is_kept_and_the_pause_is_what_was_asked_for(
     status: int, after: str
 ) -> None:
-    """A collector that restarts, or that somebody configured wrongly for an hour, must not cost a line."""
+    """A collector that restarts must not cost a line."""
     with (
         Server(
             (status, {"Retry-After": after, "Location": "/elsewhere"}, '{"message": "busy"}')
@@ -128,29 +132,71 @@ def test_nobody_there_is_no_mistake_of_ours() -> None:
         collector(gone).deliver(lines("a"), "n")
 
 
-def test_what_is_refused_for_good_is_told_and_not_sent_again() -> None:
-    with Server((400, {}, '{"message": "no such field"}')) as server:
-        said = collector(server).deliver(lines("a", "b"), "n")
+@pytest.mark.parametrize(
+    ("status", "is_general"),
+    [(400, False), (422, False), (401, True), (403, True), (404, True), (405, True), (408, True), (500, True), (501, True)],
+)  # fmt: skip
+def test_what_is_refused_for_good_is_told_and_not_sent_again(status: int, is_general: bool) -> None:
+    """The protocol: all but 429, 502, 503 and 504 must not be sent again."""
+    with Server((status, {}, '{"message": "no such field"}')) as server:
+        refused = collector(server, Authorization="Bearer s3cr3t").deliver(lines("a", "b"), "n")
 
-    assert said == "2 refused for good: 127.0.0.1 answered 400: no such field"
+    assert (refused.number, refused.is_general) == (2, is_general)
+    assert refused.says == f"127.0.0.1 answered {status}: no such field"
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("it has to be enabled with --enable\nmore", ": it has to be enabled with --enable"),
+        ("<html>", ""), ("{}", ""), ("\x00\x01", ""), ("", ""),
+    ],
+)  # fmt: skip
+def test_why_is_told_in_the_words_of_the_other_side(body: str, says: str) -> None:
+    """Prometheus says in plain text which option is missing: whoever hears only "404" looks for it at the wrong end."""
+    with Server((404, {}, body)) as server:
+        refused = collector(server).deliver(lines("a"), "n")
+
+    assert refused.says == f"127.0.0.1 answered 404{says}"
+
+
+def test_the_pause_that_was_asked_for_may_be_a_date() -> None:
+    """HTTP has both; who reads only seconds comes back at once and is throttled for longer."""
+    date = formatdate(time.time() + 100, usegmt=True)
+    with Server((503, {"Retry-After": date}, "")) as server, pytest.raises(NotTakenError) as caught:
+        collector(server).deliver(lines("a"), "n")
+    with Server((503, {"Retry-After": "soon"}, "")) as server, pytest.raises(NotTakenError) as odd:
+        collector(server).deliver(lines("a"), "n")
+
+    assert 60.0 < caught.value.after_s <= 100.0
+    assert odd.value.after_s == 0.0
 
 
 def test_a_partial_success_is_told_and_not_sent_again() -> None:
     answer = {"partialSuccess": {"rejectedLogRecords": "1", "errorMessage": "too old"}}
     with Server((200, {}, json.dumps(answer))) as server:
-        said = collector(server).deliver(lines("a", "b"), "n")
+        refused = collector(server).deliver(lines("a", "b"), "n")
 
-    assert said == "1 refused: too old"
+    assert (refused.number, refused.says, refused.is_general) == (1, "too old", False)
     assert len(server.bodies) == 1
+
+
+def test_a_warning_of_the_other_side_is_no_loss() -> None:
+    answer = {"partialSuccess": {"rejectedLogRecords": "0", "errorMessage": "use a newer version"}}
+    with Server((200, {}, json.dumps(answer))) as server:
+        refused = collector(server).deliver(lines("a"), "n")
+
+    assert (refused.number, refused.says) == (0, "use a newer version")
 
 
 def test_what_is_too_large_comes_in_halves() -> None:
     too_large: Answer = (413, {}, "")
     with Server(too_large, OK, too_large, OK, too_large) as server:
-        said = collector(server).deliver(lines("a", "b", "c", "d"), "n")
+        refused = collector(server).deliver(lines("a", "b", "c", "d"), "n")
 
     assert server.texts() == ["a", "b", "c", "d", "a", "b", "c", "d", "c", "d"]
-    assert said == "1 refused for good: 127.0.0.1 answered 413"
+    assert (refused.number, refused.says) == (1, "127.0.0.1 answered 413")
 
 
 def test_halves_are_all_of_it() -> None:
@@ -230,19 +276,23 @@ class Town:
 class Taken:
     """A target in memory; `fails` says what goes wrong with the next portions."""
 
-    def __init__(self, *fails: Exception | None, then: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, *fails: Exception | Refused | None, then: Callable[[], None] = lambda: None
+    ) -> None:
         self.fails = list(fails)
         self.portions: list[Portion] = []
         self.then = then
 
-    def deliver(self, portion: Portion, node: str) -> str:
+    def deliver(self, portion: Portion, node: str) -> Refused:
         assert node == "n"
         failure = self.fails.pop(0) if self.fails else None
-        if failure is not None:
+        if isinstance(failure, Exception):
             raise failure
+        if failure is not None:
+            return failure
         self.portions.append(portion)
         self.then()
-        return ""
+        return NOTHING
 
     def told(self) -> list[str]:
         return [line.text for portion in self.portions for line in portion.lines]
@@ -308,14 +358,69 @@ def test_what_is_not_taken_is_tried_again_and_said_once(town: Town) -> None:
     ]
 
 
+def test_what_is_refused_is_counted_told_once_and_shown_by_a_flag(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines that a wrong limit costs are gone; that nobody hears of it is what must not be."""
+    (town.run / "flags").mkdir()
+    flag = RefusalFlag(str(town.run), "forward")
+    refused = Refused(1, "box answered 400: too long")
+    target = Taken(refused, refused)
+    courier = town.courier(target, flag=flag)
+    for text in ("one", "two", "three"):
+        town.log.say(text)
+        courier.turn()
+    shown = json.loads((town.run / "flags/forward.forward_refused").read_text())
+    courier._cursor.save(at_once=True)
+    again = Cursor(str(town.state / "forward.json"), 0.0)
+    monkeypatch.setattr("holdfast.forward.courier.CALM_S", 0.0)
+    courier.turn()
+
+    assert target.told() == ["three"]
+    assert again.refused == {"records": 2, "figures": 0}
+    assert shown["says"] == "t refused 2 for good: box answered 400: too long"
+    assert (shown["worker"], shown["flag"], shown["phase"]) == ("forward", NAME, "shown")
+    assert NAME in OWN
+    assert not (town.run / "flags/forward.forward_refused").exists()
+    assert town.said == [
+        ("warning", "records refused for good, not sent again box answered 400: too long"),
+        ("info", "no records are refused any more"),
+    ]
+
+
+def test_a_wrong_token_costs_a_portion_at_a_time_and_not_all_there_is(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was refused must not be sent again, so what would be refused next has to wait."""
+    pauses: list[float] = []
+    courier = town.courier(Taken(*[Refused(1, "box answered 401", is_general=True)] * 4))
+    monkeypatch.setattr(courier, "_wait", pauses.append)
+    for number in range(5):
+        town.log.say(str(number))
+        courier.turn()
+
+    assert [round(pause) for pause in pauses] == pytest.approx([1, 2, 4, 8], rel=0.51)
+    assert courier._cursor.refused["records"] == 4
+    assert town.said[-1] == ("info", "taken again")
+
+
+def test_a_flag_of_a_killed_life_is_not_believed(town: Town) -> None:
+    (town.run / "flags").mkdir()
+    RefusalFlag(str(town.run), "forward").tell("t", 3, "no")
+    (town.run / "flags/forward.forward_refused.7.1.tmp").write_text("{")
+    RefusalFlag(str(town.run), "forward")
+
+    assert list((town.run / "flags").iterdir()) == []
+
+
 def test_figures_go_on_while_lines_wait(town: Town) -> None:
     """Another path, another limit: what refuses lines may take figures."""
     town.log.say("one")
     measured: list[int] = []
 
-    def measure() -> str:
+    def measure() -> Refused:
         measured.append(1)
-        return ""
+        return NOTHING
 
     failure = NotTakenError("box answered 429", after_s=0.2)
     courier = town.courier(Taken(failure), measure=measure, every_s=0.02)
@@ -470,6 +575,23 @@ def test_secrets_come_from_where_they_are_named(tmp_path: Path) -> None:
     }
     with pytest.raises(settings.BrokenError, match="the environment variable MORE is not set"):
         settings.headers(given, {})
+
+
+def test_a_target_is_made_of_what_the_configuration_says(town: Town) -> None:
+    """Figures go out at once, and a refusal of theirs is counted as well: nothing else makes these parts into one."""
+    (town.run / "flags").mkdir()
+    wanted = {"type": "otlp", "metrics": True, "logs": False, "incidents": False, "every": 0.01}
+    with Server((404, {}, "no such path")) as server:
+        flag = RefusalFlag(str(town.run), "forward")
+        given = settings.Wanted("t", {**wanted, "url": server.url})
+        made = serving.courier(given, str(town.run), str(town.state), flag)
+        made._due_s = 0.0
+        made._look_s = 0.0
+        made.turn()
+
+    assert server.headers[0]["path"] == "/v1/metrics"
+    assert made._cursor.refused["figures"] > 0
+    assert "404: no such path" in (town.run / "flags/forward.forward_refused").read_text()
 
 
 # -- the process itself ------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from holdfast.forward.answers import NotTakenError
 from holdfast.forward.journald import OPENED_ID, SETTLED_ID, Journald, encode, send_large
-from holdfast.forward.posting import NotTakenError
 from holdfast.forward.reading import OPENED, SETTLED, News, Portion
 from holdfast.records.logs import Line
 from node import SLOWNESS

@@ -112,11 +112,11 @@ def test_an_assistant_looks_acts_and_is_cancelled(town: Node) -> None:
         assert town.status()["web"]["pid"] not in (0, before)
         rows = [
             json.loads(row)
-            for row in Path(town.state_dir, "mcp-audit.jsonl").read_text().splitlines()
+            for row in Path(town.state_dir, "dashboard/audit.jsonl").read_text().splitlines()
         ]
-        assert [(row["do"], row["phase"]) for row in rows] == [
-            ("restart_worker", "begin"),
-            ("restart_worker", "end"),
+        assert [(row.get("what"), row.get("target"), row.get("result")) for row in rows] == [
+            ("restart_worker", "web", None),
+            (None, None, "done"),
         ]
 
         # A call that takes long does not hold up the next one, and ends when nobody wants it any more.
@@ -126,7 +126,7 @@ def test_an_assistant_looks_acts_and_is_cancelled(town: Node) -> None:
         client.say(
             {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5}}
         )
-        path = Path(town.state_dir, "mcp-audit.jsonl")
+        path = Path(town.state_dir, "dashboard/audit.jsonl")
         wait_for(lambda: len(path.read_text().splitlines()) == 4, "the call to be given up")
         client.call("doctor", number=7)
         assert client.hear()["id"] == 7, "the answer to a cancelled request"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from holdfast.cli.mcp_protocol import Request
 from holdfast.cli.mcp_tool import Arguments
 from holdfast.cli.mcp_tools import READING
 from holdfast.model.errors import StateError
+from holdfast.records import audit as records
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,58 +143,50 @@ def test_what_a_command_refuses_is_told_in_its_words(site: Site) -> None:
 
 
 def audit(site: Site) -> list[dict[str, Any]]:
-    path = site.state / "mcp-audit.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return records.read(str(site.state))
 
 
 def test_an_action_is_on_record_before_it_happens(site: Site) -> None:
-    """Killed in between, the file says that something was begun."""
+    """Killed in between, the audit says that something was begun: the same audit as the dashboard's, for the question is the same."""
     seen: list[list[dict[str, Any]]] = []
 
-    Audit(str(site.state), "mcp test").around(
+    Audit(str(site.state), "mcp stdio").around(
         "restart_worker", {"target": "web"}, "desk", lambda: seen.append(audit(site))
     )
 
     ((begin,),) = seen
-    assert (begin["phase"], begin["do"], begin["with"], begin["by"], begin["client"]) == (
-        "begin", "restart_worker", {"target": "web"}, "mcp test", "desk",
+    assert (begin["what"], begin["target"], begin["way"], begin["client"], begin["result"]) == (
+        "restart_worker", "web", "mcp stdio", "desk", None,
     )  # fmt: skip
-    assert [(row["phase"], row.get("done")) for row in audit(site)] == [
-        ("begin", None),
-        ("end", True),
-    ]
+    assert json.loads(begin["given"]) == {"target": "web"}
+    assert [row["result"] for row in audit(site)] == ["done"]
 
 
 def test_an_action_that_failed_is_on_record_as_failed(site: Site) -> None:
     result = called(site, "restart_worker", has_actions=True, target="web")
 
     assert result["isError"]
-    assert [(row["phase"], row.get("done")) for row in audit(site)] == [
-        ("begin", None),
-        ("end", False),
-    ]
+    (row,) = audit(site)
+    assert row["result"].startswith("failed: ")
 
 
-def test_the_record_is_whole_lines_and_has_an_end(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A full disk cut a line off; a year of actions is not kept for ever."""
-    path = site.state / "mcp-audit.jsonl"
-    path.write_text('{"half')
-    record = Audit(str(site.state), "test")
+def test_two_who_write_make_room_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dashboard and an assistant write into one file: what the first has put aside the second must not throw away."""
+    monkeypatch.setattr("holdfast.records.audit.LARGEST_BYTES", 700)
+    books = [Audit(str(site.state), "mcp stdio") for _ in range(2)]
 
-    record.around("stacks", {}, "", lambda: 1)
-    torn, begin, end = path.read_text().splitlines()
-    assert (torn, json.loads(begin)["phase"], json.loads(end)["phase"]) == (
-        '{"half',
-        "begin",
-        "end",
-    )
+    def act(book: Audit) -> None:
+        for _ in range(2):
+            book.around("stacks", {"worker": "web"}, "", lambda: 1)
 
-    monkeypatch.setattr("holdfast.cli.mcp_audit.LARGEST", 10)
-    record.around("stacks", {}, "", lambda: 1)
-    assert len(path.read_text().splitlines()) == 1
-    assert path.with_name("mcp-audit.jsonl.1").exists()
+    hands = [threading.Thread(target=act, args=(book,)) for book in books]
+    for hand in hands:
+        hand.start()
+    for hand in hands:
+        hand.join()
+
+    assert [row["result"] for row in audit(site)][-2:] == ["done", "done"]
+    assert (site.state / "dashboard/audit.jsonl.1").stat().st_size > 700
 
 
 def test_looking_leaves_no_record(site: Site) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 WHOLE = """\
 name = "helsinki"
 state_dir = "state"
-parallel = 10
+parallel = 20
 
 [defaults]
 every = "30s"
@@ -101,7 +101,7 @@ def test_a_whole_file_is_understood(tmp_path: Path) -> None:
     assert (found.name, found.state_dir, found.parallel) == (
         "helsinki",
         str(tmp_path / "state"),
-        10,
+        20,
     )
     assert (shop.every_s, shop.timeout_s, shop.slow_s, shop.after) == (30.0, 5.0, 2.0, ("gateway",))
     assert (shop.rule.fails, shop.rule.of, shop.rule.good) == (2, 5, 2)
@@ -197,4 +197,4 @@ def test_too_little_room_for_probes_that_hang_is_told(tmp_path: Path) -> None:
     (tmp_path / "probe.toml").write_text("parallel = 4\n" + rows)
 
     (note,) = load(str(tmp_path / "probe.toml"), {}).notes
-    assert "5 run at a time, and there is room for 4" in note
+    assert "15 run at a time, and there is room for 4" in note

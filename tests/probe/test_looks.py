@@ -104,7 +104,7 @@ def test_what_stands_behind_a_question_mark_is_not_told(site: Site, tmp_path: Pa
 @pytest.mark.parametrize(
     ("said", "timeout", "says"),
     [
-        (b"SSH-2.0-x\r\n\r\n", "5s", "what it answers is no HTTP"),
+        (b"SSH-2.0-x\r\n\r\n", "1900ms", "what it answers is no HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", "300ms", "not done within"),
         (b"", "300ms", "not done within"),
     ],

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdfast.cli.probes.definitions import DEFAULTS
 from holdfast.core import outside
 from holdfast.core.outside import DOUBT, DOWN, UNKNOWN, UP, Belief, Rule
 
@@ -124,8 +125,27 @@ def test_the_next_look_is_always_ahead_and_never_far(
 
 def test_doubt_is_looked_into_soon() -> None:
     assert outside.next_s(0.0, 1.0, 60.0, 3.0, DOUBT, 0.5) == 3.0
-    assert outside.next_s(0.0, 1.0, 60.0, 3.0, DOWN, 0.5) == 60.0
+    assert outside.next_s(0.0, 1.0, 60.0, 3.0, DOWN, 0.0) == 60.0
+    assert outside.next_s(0.0, 1.0, 60.0, 3.0, UP, 1.0) == 48.0
     assert 0.0 <= outside.first_s(0.0, 3600.0, 1.0) <= 5.0
+
+
+def test_what_hangs_is_looked_at_beside_but_not_what_is_slow_every_day() -> None:
+    """A page that takes a second must not get two requests for each one; one that is down must not get more than before."""
+    assert outside.beside_s(10.0, 0.5, 0.1, UP) == 10.5
+    assert outside.beside_s(10.0, 0.5, 1.0, UP) == 12.0
+    assert outside.beside_s(10.0, 0.5, 0.1, DOWN) == float("inf")
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_with_the_defaults_somebody_hears_of_an_outage_within_five_seconds(hangs: bool) -> None:
+    """On paper: from the worst moment of the fault to the belief; what is left of the five seconds is for telling."""
+    full = DEFAULTS.filled({})
+    every_s = full["every"]
+    rule = Rule(full["fails"], full["fails"], full["good"])
+    longest_s = outside.longest_s(rule, every_s, full["again"], every_s * 0.75, hangs=hangs)
+
+    assert longest_s == (4.5 if hangs else 3.0)
 
 
 def test_while_all_is_well_there_is_nothing_new_to_write_down() -> None:

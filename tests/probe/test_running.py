@@ -91,6 +91,38 @@ def test_probes_that_hang_do_not_delay_the_others(tmp_path: Path) -> None:
     assert len(looks) >= 10
 
 
+def test_what_answers_nothing_is_looked_at_again_before_it_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three timeouts one after another would be told too late: nobody waits for the first before the second begins."""
+    found = written(tmp_path, row("shop", 1, 'every = "200ms"\nagain = "50ms"'))
+    under_way: list[asyncio.Event] = []
+
+    async def run() -> Any:
+        ended, down = asyncio.Event(), asyncio.Event()
+
+        async def hanging(_: Probe) -> Result:
+            under_way.append(ended)
+            if len(under_way) == 3:
+                ended.set()
+            await ended.wait()
+            return Result(False, "not done within 4 s", 4.0)
+
+        def tell(probe: Any, belief: Any, result: Result, has_changed: bool) -> None:
+            del probe, result
+            if has_changed and belief.state == outside.DOWN:
+                down.set()
+
+        monkeypatch.setattr(running, "look", hanging)
+        watch = Watch(found, tell)
+        going = asyncio.create_task(watch.run())
+        await asyncio.wait_for(down.wait(), 30 * SLOWNESS)
+        going.cancel()
+        return watch.beliefs["shop"].looks[:3]
+
+    assert asyncio.run(run()) == [False] * 3
+
+
 def test_a_machine_that_is_too_busy_itself_does_not_call_others_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from holdfast.model.jobs import Counts
 from holdfast.records import metrics, openmetrics
 from holdfast.sdk.metrics import BOUNDS_S, Metrics
-from holdfast.wire.pulse import Pulse
+from holdfast.wire.pulse import _NOTHING_MORE, Pulse
 from records import strict
 
 SLOWNESS = float(os.environ.get("HOLDFAST_SLOWNESS", "1"))
@@ -35,7 +35,7 @@ def worker(name: str, **more: Any) -> metrics.Worker:
 
 
 def beating(**values: int) -> Pulse:
-    pulse = Pulse((4711, 1, 5, 5, 2_000_000, 7, 3, 1, 40, 0, 1, 0, 0), "", (90, 4, -1, 3_000_000_000, 2, 0, 0, 0))  # fmt: skip
+    pulse = Pulse((4711, 1, 5, 5, 2_000_000, 7, 3, 1, 40, 0, 1, 0, 0), "", (90, 4, -1, 3_000_000_000, 2, *_NOTHING_MORE[5:]))  # fmt: skip
     for name, value in values.items():
         setattr(pulse, name, value)
     return pulse

@@ -7,7 +7,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +218,7 @@ def test_a_mark_names_the_segment_that_was_read_and_not_the_one_that_took_its_na
 ) -> None:
     """A flood: between opening a segment and noting how far it was read, it was closed and the next one begun."""
     log.say("one", "two")
-    begin = taps._raw_lines
+    begin: Callable[..., Iterator[Any]] = vars(taps)["_raw_lines"]
 
     def close_first(*args: Any, **kwargs: Any) -> Iterator[Any]:
         log.close(packed=True)

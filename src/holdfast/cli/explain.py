@@ -24,6 +24,8 @@ _WORDS = {
     "freeze": "the pulse is silent for {:g} s (written up; the remedy waits for heartbeat.timeout)",
     "loop_lag": "the event loop comes {:g} s late, three times within three seconds",
     "slow": "a unit of work costs {:g} times the processor time that it used to",
+    "stalled": "requests are {:g} times as old as they get, three of a route at once, and hardly any ends",
+    "starved": "it waits for a processor for {:.0%} of the time",
     "pegged": "a busy processor for {:g} s, and no work gets done",
     "deadlock": "a thread waits for one lock for {:g} s",
     "task_bomb": "{:g} asyncio tasks, and ten times what is usual",
@@ -200,7 +202,7 @@ def _short(found: "dict[str, Any]", timeline: "list[dict[str, Any]]") -> "dict[s
 def _incident(found: "dict[str, Any]", timeline: "list[dict[str, Any]]", paint: terminal.Paint) -> "list[str]":  # fmt: skip
     stamp = time.strftime("%m-%d %H:%M:%S", time.localtime(float(found.get("opened_unix_s") or 0)))
     verdict = str(found.get("verdict") or "open").replace("_", " ")
-    style = {"cured": "green", "open": "yellow"}.get(verdict, "red")
+    style = {"cured": "green", "open": "yellow", "closed": "dim"}.get(verdict, "red")
     lines = [f"{stamp}  {paint(str(found['id']), 'bold')}  {paint(verdict, style)}", f"  {headline(found)}"]  # fmt: skip
     columns, _ = terminal.size_of()
     width = min(100, columns) - 4

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import Any
 
-_VERDICT_STYLES = {"cured": "green", "open": "yellow"}
+_VERDICT_STYLES = {"cured": "green", "open": "yellow", "closed": "dim"}
 
 
 def add_arguments(parser: "ArgumentParser") -> None:

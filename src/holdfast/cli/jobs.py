@@ -30,8 +30,6 @@ def add_arguments(parser: "ArgumentParser") -> None:
     _add_queues(verbs)
     _add_workers(verbs)
     _work(verbs)
-    for verb in verbs.choices.values():
-        _share(verb)
 
 
 def run(args: "Namespace") -> int:
@@ -50,13 +48,9 @@ def run(args: "Namespace") -> int:
 
 
 def _add(verbs: "Verbs", name: str, says: str) -> "ArgumentParser":
-    made: ArgumentParser = verbs.add_parser(
-        name,
-        help=says,
-        description=says[:1].upper() + says[1:] + ".",
-        allow_abbrev=False,
-        formatter_class=commands.Formatter,
-    )
+    """Declare a word; which store is meant may be said before it and behind it."""
+    made = commands.add_verb(verbs, name, says)
+    _add_store(made, SUPPRESS)
     return made
 
 
@@ -65,18 +59,6 @@ def _add_store(parser: "ArgumentParser", default: "str | None") -> None:
         "--store", metavar="URL", default=default,
         help="the queue, as sqlite:///path.db or redis://host/0 (default: that of the node, else HOLDFAST_JOBS)",
     )  # fmt: skip
-
-
-def _share(parser: "ArgumentParser") -> None:
-    """Let the global options stand behind the word, too, without hiding those that stood before it."""
-    has = {spelling for action in parser._actions for spelling in action.option_strings}  # noqa: SLF001 -- no public list
-    if "--store" not in has:
-        _add_store(parser, SUPPRESS)
-    before = len(parser._actions)  # noqa: SLF001 -- no public list
-    if "--json" not in has:
-        commands.add_global(parser)
-    for action in parser._actions[before:]:  # noqa: SLF001 -- no public list
-        action.default = SUPPRESS
 
 
 def _add_looking(verbs: "Verbs") -> None:
@@ -186,3 +168,4 @@ def _work(verbs: "Verbs") -> None:
     from holdfast.cli import jobs_work
 
     jobs_work.add(verbs)
+    _add_store(verbs.choices["work"], SUPPRESS)

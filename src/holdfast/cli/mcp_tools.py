@@ -178,7 +178,7 @@ READING = (
         "incidents", "Incidents", "What broke, newest first, and whether the remedy helped (verdict).",
         {
             "since": _SINCE, "worker": _ONE, "kind": text("Only of this kind: crash, exit, hang, oom, memory_leak, …", r"[a-z_]{1,40}"),
-            "verdict": choice("Only with this verdict.", "open", "cured", "came_back", "did_not_help", "gave_up"), **_LIMIT,
+            "verdict": choice("Only with this verdict.", "open", "cured", "came_back", "did_not_help", "gave_up", "closed"), **_LIMIT,
         },
         _incidents,
     ),

@@ -12,6 +12,7 @@ import time
 
 from holdfast import __version__
 from holdfast.cli import metrics_jobs, place, snapshot
+from holdfast.evidence.collectors.pulse import with_forks
 from holdfast.linux import procfs, talk
 from holdfast.linux.house import raise_open_files
 from holdfast.model.errors import NodeError
@@ -173,7 +174,9 @@ class Reader:
         data = _head(f"{self._place.run_dir}/{layout.pulse(name)}", pulse.HEAD_AND_ROUTES)
         # Decoded whole it would be searched for creation sites, too: what is read here ends before them.
         found = pulse.decode(data) if data else None
-        return found if found is not None and (found.pid, found.start) == (pid, n) else None
+        if found is None or (found.pid, found.start) != (pid, n):
+            return None
+        return with_forks(self._place.run_dir, name, found)
 
     def _sample(self, name: str, pid: int) -> "tuple[int, ...] | None":
         try:

@@ -147,12 +147,20 @@ def _for_ever(args: "Namespace", probes: "Probes") -> int:
         table = _Table(args, probes)
     face = table or (_Json() if args.json else _Lines())
     take_lock(probes, face.say)
-    watch = Watch(probes, face.tell)
+    teller: Teller | None = None
+
+    def tell(probe: "Probe", belief: "Belief", result: "Result", has_changed: bool) -> None:
+        face.tell(probe, belief, result, has_changed)
+        if has_changed and teller is not None:
+            teller.hurry()
+
+    watch = Watch(probes, tell)
     made = read_settings(probes, face.say)
     if made is None:
         face.say("warning", "nobody is told: there is no [alerts] in the file")
     else:
-        Teller(probes, watch, made, face.say).start()
+        teller = Teller(probes, watch, made, face.say)
+        teller.start()
     # Crash-only: there is nothing to be done before the end.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     asyncio.run(_running(watch, table))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
 _LONGEST_S = 3600.0
+#: A sampler that has seen much, on a busy machine, writes for seconds.
+_WRITING_S = 30.0
 _ENDINGS = (".svg", ".json", ".txt", ".collapsed")
 
 
@@ -25,6 +27,7 @@ def add_arguments(parser: "ArgumentParser") -> None:
     live.add_worker(parser)
     parser.add_argument("--for", dest="span", metavar="SPAN", default="5s", help="how long (default: 5s)")  # fmt: skip
     parser.add_argument("--native", action="store_true", help="with C code; pauses the program for each sample")  # fmt: skip
+    parser.add_argument("--idle", action="store_true", help="with the threads that wait, and where")  # fmt: skip
     parser.add_argument("--open", action="store_true", help="show the flame graph in the browser")
     parser.add_argument(
         "-o", "--output", metavar="FILE",
@@ -52,15 +55,17 @@ def run(args: "Namespace") -> int:
         msg = f"{path}: the ending says what is written: {', '.join(_ENDINGS)}"
         raise UsageError(msg)
     program = target.python()
+    pids = live.family(target)
     running = sampling.start(
-        target.pid, seconds, target.run_dir, interpreter=program, is_python=bool(program), native=args.native
+        target.pid, seconds, target.run_dir, interpreter=program, is_python=bool(program), native=args.native,
+        idle=args.idle, below=len(pids) > 1,
     )  # fmt: skip
     if isinstance(running, str):
         raise _cannot(target.name, running)
     progress = terminal.Progress(sys.stderr, is_quiet=args.json)
     progress.show(f"{target.name} (pid {target.pid}): taking samples for {args.span} …")
     try:
-        found, why = running.finish()
+        found, why = running.finish(_WRITING_S)
     except BaseException:
         running.abandon()  # Ctrl-C: no sampler is left behind
         raise
@@ -68,6 +73,10 @@ def run(args: "Namespace") -> int:
         progress.end()
     if found is None:
         raise _cannot(target.name, why)
+    if not found.rows:
+        # No picture of nothing: an older one of the same name may be worth more.
+        _show_nothing(args, target, found, can_be_idle=bool(program))
+        return 0
     title = f"{target.name}, {found.seconds:.1f} s, {found.samples()} samples"
     made = sampling.outputs(found, title)[ending]()
     if ending == ".json":
@@ -86,6 +95,21 @@ def run(args: "Namespace") -> int:
         if ending != ".svg" or not webbrowser.open(f"file://{os.path.abspath(path)}"):
             say(f"not opened: there is no browser here, or {path} is no picture")
     return 0
+
+
+def _show_nothing(
+    args: "Namespace", target: live.Target, found: profile.Profile, *, can_be_idle: bool
+) -> None:  # fmt: skip
+    if args.json:
+        output.document({
+            "worker": target.name, "pid": target.pid, "seconds": round(found.seconds, 2), "samples": 0, "file": None,
+            **({"grown": []} if args.diff else {"functions": [], "hot": None}),
+        })  # fmt: skip
+        return
+    print(f"{target.name} (pid {target.pid}) did nothing for {found.seconds:.1f} s: it waits all the time")  # fmt: skip
+    print(f"  where it waits:           holdfast stacks {target.name}")
+    if can_be_idle and not args.idle:
+        print(f"  how often it waits where: holdfast profile {target.name} --idle")
 
 
 def _show_grown(args: "Namespace", target: live.Target, found: profile.Profile, path: str) -> None:

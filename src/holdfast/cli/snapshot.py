@@ -14,6 +14,7 @@ from holdfast.cli.place import Place, read_plan, running_roles
 from holdfast.linux import files, procfs, talk
 from holdfast.model.errors import NodeError
 from holdfast.wire import layout, sample
+from holdfast.wire import plan as plan_format
 from holdfast.wire.jsonlite import loads
 
 TYPE_CHECKING = False
@@ -25,6 +26,8 @@ COMPONENTS_BUDGET_S = 0.25
 #: A sample older than this says nothing about now.
 STALE_S = 30.0
 
+#: How a worker that hosts nothing looks in the plan's text.
+_HOSTS_NOTHING = b'"components":[]'
 _NUMBER = Struct("<q")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -38,16 +41,22 @@ def take(place: Place, *, timeout_s: float = 2.0, components: bool = True) -> "d
         timeout_s: How long the keeper is given before its journal has to do.
         components: Ask containers for the state of their components.
     """
-    plan = read_plan(place)
-    planned = {worker["name"]: worker for worker in plan.get("workers", [])}
     try:
         reply = talk.request(place.run_dir, {"do": "status"}, timeout_s)
         told = reply.get("workers", [])
         answers, trouble = True, ""
+        plan, planned = hosting(place)
     except NodeError as error:
+        plan = read_plan(place)
+        planned = {worker["name"]: worker for worker in plan.get("workers", [])}
         reply, told = {}, from_journal(place.run_dir, planned)
         answers, trouble = False, str(error).split("\n", 1)[0]
     flags = read_flags(place.run_dir)
+    # The keeper tells of everybody, so the plan is asked only for what it alone knows.
+    known = planned.keys() | {worker["name"] for worker in told}
+    by_worker: dict[str, list[dict[str, Any]]] = {}
+    for flag in flags:
+        by_worker.setdefault(flag["worker"], []).append(flag)
     deadline_s = time.monotonic() + COMPONENTS_BUDGET_S
     workers = []
     for worker in told:
@@ -68,7 +77,7 @@ def take(place: Place, *, timeout_s: float = 2.0, components: bool = True) -> "d
                 if worker["pid"]
                 else None,
                 "components": component_states(place.run_dir, entry, ask=bool(ask)),
-                "flags": [flag for flag in flags if flag["worker"] == name],
+                "flags": by_worker.get(name, []),
                 "n": worker.get("n", 0),
                 "up": bool(worker.get("up", True)),
                 "spare_pid": worker.get("spare_pid") or None,
@@ -91,9 +100,20 @@ def take(place: Place, *, timeout_s: float = 2.0, components: bool = True) -> "d
             {"worker": whole, "parts": split["parts"], "since_unix_s": split["since_unix_s"]}
             for whole, split in (plan.get("split") or {}).items()
         ],
-        "flags": [flag for flag in flags if flag["worker"] not in planned],
+        "flags": [flag for flag in flags if flag["worker"] not in known],
         "house": house(place),
     }
+
+
+def hosting(place: Place) -> "tuple[dict[str, Any], dict[str, dict[str, Any]]]":
+    """Return the node's part of the plan, and the entries of the workers that host something by name; a thousand guests are not decoded."""
+    try:
+        with open(f"{place.run_dir}/{layout.PLAN}", "rb") as file:
+            plan, entries = plan_format.split(file.read(), _HOSTS_NOTHING)
+        return plan, {entry["name"]: entry for entry in entries}
+    except (OSError, ValueError, TypeError, KeyError):
+        plan = read_plan(place)  # of the state directory, or it says what is wrong
+        return plan, {entry["name"]: entry for entry in plan.get("workers", [])}
 
 
 def _node_uptime_s(run_dir: str) -> "float | None":
@@ -121,11 +141,17 @@ def house(place: Place) -> "list[dict[str, Any]]":
 
 def rss_bytes(pid: int) -> "int | None":
     """Return the resident memory of a process."""
+    # Without a file object: a third of the time, a thousand times.
     try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * _PAGE
+        descriptor = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return int(os.read(descriptor, 128).split()[1]) * _PAGE
     except (OSError, IndexError):
         return None
+    finally:
+        os.close(descriptor)
 
 
 def uptime_s(pid: int) -> "float | None":

@@ -6,11 +6,10 @@ from holdfast.cli import live, output, terminal
 from holdfast.diagnosis import owners
 from holdfast.diagnosis import stacks as form
 from holdfast.diagnosis.lastwords import split_frame
-from holdfast.evidence.collectors import process, sites
+from holdfast.evidence.collectors import process, pulse, sites
 from holdfast.evidence.collectors import stacks as taking
 from holdfast.linux import procfs, talk
 from holdfast.model.errors import NodeError
-from holdfast.wire import layout
 from holdfast.wire.jsonlite import loads
 
 TYPE_CHECKING = False
@@ -34,19 +33,31 @@ def add_arguments(parser: "ArgumentParser") -> None:
 def run(args: "Namespace") -> int:
     """Take the stacks and print equal ones once."""
     target = live.find(args)
+    pids = live.family(target)
     held: list[str] = []
-    stacks, why = take(target, native=args.native, held=held if args.locals else None)
-    if not stacks:
+    found: dict[int, list[dict[str, Any]]] = {}
+    why: list[str] = []
+    for pid in pids:
+        target.pid = pid
+        found[pid], why = take(target, native=args.native, held=held if args.locals else None)
+    if not any(found.values()):
         msg = (
             f'no stacks of worker "{target.name}" (pid {target.pid}): {"; ".join(why)}\n'
             "  what this machine allows:  holdfast doctor"
         )
         raise NodeError(msg)
     if args.json:
-        more = {"locals": "".join(held)} if args.locals else {}
-        output.document({"worker": target.name, "pid": target.pid, "stacks": stacks, **more})
+        more: dict[str, Any] = {"locals": "".join(held)} if args.locals else {}
+        if len(pids) > 1:
+            more["processes"] = [{"pid": pid, "stacks": found[pid]} for pid in pids]
+        output.document({"worker": target.name, "pid": pids[0], "stacks": found[pids[0]], **more})
         return 0
-    sys.stdout.write("\n".join(render(target, stacks, terminal.paint_for(args), show_all=args.all)) + "\n")  # fmt: skip
+    paint = terminal.paint_for(args)
+    parts = []
+    for pid in pids:
+        target.pid = pid
+        parts.append("\n".join(render(target, found[pid], paint, show_all=args.all)) + "\n")
+    sys.stdout.write("\n".join(parts))
     if args.locals:
         sys.stdout.write(f"\n{''.join(held) or 'no locals: only py-spy reads them, and not from every frame'}")  # fmt: skip
     return 0
@@ -111,7 +122,7 @@ def _pyspy(
 
 
 def _asked(target: live.Target, why: "list[str]") -> "list[dict[str, Any]]":
-    path = f"{target.run_dir}/{layout.CONTROL}/{target.name}.sock"
+    path = pulse.socket(target.run_dir, target.name, target.pid)
     answer = talk.ask(path, {"do": "stacks"}, _SOCKET_S)
     found = taking.answered(answer or {}, [])
     if not found:
@@ -127,7 +138,8 @@ def render(
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for stack in stacks:
         groups.setdefault(tuple(stack["frames"]), []).append(stack)
-    lines = [f"{target.name}  pid {target.pid}, {sum(int(s.get('alike') or 1) for s in stacks)} threads"]  # fmt: skip
+    forked = "" if target.pid == target.own_pid else ", forked by it"
+    lines = [f"{target.name}  pid {target.pid}{forked}, {sum(int(s.get('alike') or 1) for s in stacks)} threads"]  # fmt: skip
     for frames, alike in groups.items():
         first = alike[0]
         name = str(first["thread"]) if len(alike) == 1 else f"{len(alike)} threads alike: {', '.join(str(s['thread']) for s in alike[:3])}"  # fmt: skip

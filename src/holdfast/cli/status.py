@@ -1,5 +1,6 @@
 """`holdfast status`: how is every worker, the house, and what is wrong?"""
 
+import gc
 import sys
 import time
 
@@ -22,6 +23,8 @@ def add_arguments(parser: "ArgumentParser") -> None:
 
 def run(args: "Namespace") -> int:
     """Print the state of the node; 0 also when workers are in trouble: the question was answered."""
+    # It lives for a moment and makes no circles; searching a thousand workers' values for some is a fifth of its time.
+    gc.disable()
     where = place.find(args)
     place.need_running(where)
     found = snapshot.take(where, timeout_s=parse_span(args.timeout))

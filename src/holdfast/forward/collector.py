@@ -3,6 +3,7 @@
 import time
 
 from holdfast.forward import otlp
+from holdfast.forward.answers import NOTHING, Refused
 from holdfast.forward.posting import BadError, TooLargeError
 from holdfast.forward.reading import Portion
 
@@ -20,25 +21,28 @@ class Collector:
         self._poster = poster
         self._resources = resources
 
-    def deliver(self, portion: Portion, node: str) -> str:
-        """Send a portion; returns what was refused of it, for a person.
+    def deliver(self, portion: Portion, node: str) -> Refused:
+        """Send a portion; returns what was refused of it.
 
         Raises:
             NotTakenError: It has to be sent again.
         """
         body = otlp.logs(portion, node, self._resources, time.time())
+        number = len(portion.lines) + len(portion.news)
         try:
             return self._poster.post("logs", body)
         except BadError as error:
-            return f"{len(portion.lines) + len(portion.news)} refused for good: {error}"
+            return Refused(number, str(error), error.is_general)
         except TooLargeError as error:
             halves = halved(portion)
             if not halves:
-                return f"1 refused for good: {error}"
-        said = [self.deliver(half, node) for half in halves]
-        return "; ".join(filter(None, said))
+                return Refused(number, str(error))
+        found = NOTHING
+        for half in halves:
+            found = found.and_of(self.deliver(half, node))
+        return found
 
-    def measure(self, reader: "Reader") -> str:
+    def measure(self, reader: "Reader") -> Refused:
         """Take the figures of the node and send them; returns what was refused of them.
 
         Raises:
@@ -52,13 +56,17 @@ class Collector:
         if not reader.deaths.is_whole:
             # The journal was shortened before this life: what is left of it would be told as too few.
             state["deaths"] = None
-        said = []
+        found = NOTHING
         for body in otlp_metrics.requests(metrics.families(state), state, self._resources, time.time()):  # fmt: skip
             try:
-                said.append(self._poster.post("metrics", body))
-            except (BadError, TooLargeError) as error:
-                said.append(f"figures refused for good: {error}")
-        return "; ".join(dict.fromkeys(filter(None, said)))
+                found = found.and_of(self._poster.post("metrics", body))
+            except BadError as error:
+                found = found.and_of(Refused(otlp_metrics.points_of(body), str(error), error.is_general))  # fmt: skip
+                if error.is_general:
+                    break  # the others would fare no better, and the next figures say the same
+            except TooLargeError as error:
+                found = found.and_of(Refused(otlp_metrics.points_of(body), str(error)))
+        return found
 
 
 def halved(portion: Portion) -> "list[Portion]":

@@ -40,6 +40,7 @@ class Cursor:
         self.told: dict[
             str, str
         ] = {}  #: incident -> the last verdict that was told; "" for its opening
+        self.refused: dict[str, int] = {"records": 0, "figures": 0}  #: for good, ever
         self.trouble = ""  #: why the file cannot be read, or written at this moment
         self._is_changed = False
         self._saved_s = 0.0
@@ -61,6 +62,13 @@ class Cursor:
         self.marks = {str(key): Mark(*map(int, mark)) for key, mark in found["marks"].items()}
         self.told = {str(key): str(verdict) for key, verdict in found["told"].items()}
         self.since_unix_s = float(found["since_unix_s"])
+        for key, number in (found.get("refused") or {}).items():
+            self.refused[str(key)] = int(number)
+
+    def refuse(self, what: str, number: int) -> None:
+        """Count what was refused: noted with the place behind it, so a kill counts nothing twice and nothing never."""
+        self.refused[what] += number
+        self._is_changed = True
 
     def advance(self, marks: "Mapping[str, Mark]", told: "Mapping[str, str]") -> None:
         """Note what was taken."""
@@ -85,7 +93,7 @@ class Cursor:
             }
         value = {
             "format": FORMAT, "since_unix_s": self.since_unix_s, "marks": {key: list(mark) for key, mark in self.marks.items()},
-            "told": self.told,
+            "told": self.told, "refused": self.refused,
         }  # fmt: skip
         self._saved_s = time.monotonic()
         try:

@@ -12,7 +12,7 @@ import socket
 from struct import pack
 
 from holdfast.forward import levels, otlp
-from holdfast.forward.posting import NotTakenError
+from holdfast.forward.answers import NOTHING, NotTakenError, Refused
 from holdfast.forward.reading import OPENED
 from holdfast.forward.texts import findings, raw
 
@@ -31,7 +31,7 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_
 #: journald stands still for longer than this: somebody else's trouble, and we look again later.
 _PATIENCE_S = 5.0
 _SEND_BUFFER = 8 << 20
-_SETTLED = {"cured": levels.NOTICE, "gave_up": levels.CRITICAL, "did_not_help": levels.ERROR}
+_SETTLED = {"cured": levels.NOTICE, "closed": levels.NOTICE, "gave_up": levels.CRITICAL, "did_not_help": levels.ERROR}
 
 
 class Journald:
@@ -42,7 +42,7 @@ class Journald:
         self._socket: socket.socket | None = None
         self._done = 0  #: entries of the portion under way that were taken already
 
-    def deliver(self, portion: "Portion", node: str) -> str:
+    def deliver(self, portion: "Portion", node: str) -> Refused:
         """Write a portion; what was written of it before it failed is not written again in this life.
 
         Raises:
@@ -54,7 +54,7 @@ class Journald:
             self._send(encode(entry))
             self._done += 1
         self._done = 0
-        return ""
+        return NOTHING
 
     def _send(self, data: bytes) -> None:
         try:

@@ -9,7 +9,7 @@ import stat
 
 from holdfast.alerts.channels.moments import rfc3339
 from holdfast.forward import levels
-from holdfast.forward.posting import NotTakenError
+from holdfast.forward.answers import NOTHING, NotTakenError, Refused
 from holdfast.forward.reading import OPENED
 from holdfast.forward.texts import readable
 from holdfast.wire import layout
@@ -31,7 +31,7 @@ class JsonLines:
     def __init__(self, path: str) -> None:
         self._path = path
 
-    def deliver(self, portion: "Portion", node: str) -> str:
+    def deliver(self, portion: "Portion", node: str) -> Refused:
         """Write a portion.
 
         Raises:
@@ -44,7 +44,7 @@ class JsonLines:
             self._write(data)
         except OSError as error:
             raise NotTakenError(f"{self._path or 'stdout'}: {error.strerror}") from None
-        return ""
+        return NOTHING
 
     def _write(self, data: bytes) -> None:
         to = _STDOUT
@@ -96,7 +96,7 @@ def news_value(one: "News", node: str) -> "dict[str, Any]":
     record = one.record
     return {
         "time": rfc3339(one.unix_s), "unix_s": one.unix_s, "node": node, "worker": record.get("worker"), "start": record.get("start"),
-        "level": levels.ERROR if one.kind == OPENED else levels.INFO if one.verdict == "cured" else levels.WARNING,
+        "level": levels.ERROR if one.kind == OPENED else levels.INFO if one.verdict in ("cured", "closed") else levels.WARNING,
         "event": f"incident_{one.kind}", "incident": record.get("id"), "kind": record.get("kind"), "verdict": one.verdict or None,
         "text": readable(str(record.get("title") or "")),
     }  # fmt: skip

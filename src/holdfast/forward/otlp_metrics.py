@@ -76,6 +76,18 @@ def requests(
         yield _request(several)
 
 
+def points_of(body: "dict[str, Any]") -> int:
+    """Return how many points a request has."""
+    return sum(
+        len(part["dataPoints"])
+        for resource in body["resourceMetrics"]
+        for scope in resource["scopeMetrics"]
+        for metric in scope["metrics"]
+        for part in metric.values()
+        if isinstance(part, dict)
+    )
+
+
 def name_of(family: "Family") -> str:
     """Return what a family is called here."""
     name = family.name.removesuffix(f"_{family.unit}") if family.unit else family.name

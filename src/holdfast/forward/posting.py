@@ -1,18 +1,22 @@
 """One OTLP request over HTTP, and what its answer means.
 
-What says that these records are wrong (400, 422) is not sent again, as the protocol has it, and what is too large (413) comes again in halves. Everything
-else waits: it is on disk, so patience costs nothing, and a collector that was misconfigured for an hour loses nothing. ``Retry-After`` is kept to. Redirects
-are not followed. Errors name the host, never a header or the path.
+As the protocol has it: 429, 502, 503, 504 and no answer at all mean that the same request may come again, after ``Retry-After`` where that is given; every
+other 4xx and 5xx means that it must not. What is too large (413) comes in halves, which are other requests. Redirects are not followed, and nothing is lost by
+one. Errors name the host, never a header or the path.
 """
 
 import gzip
 import json
+import time
 import urllib.error
 import urllib.request
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from urllib.parse import urlsplit
 
 import msgspec
+
+from holdfast.forward.answers import NOTHING, NotTakenError, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,24 +27,24 @@ if TYPE_CHECKING:
 _LONGEST_ANSWER = 64 << 10
 _LONGEST_WAIT_S = 3600.0
 _COMPRESSED = 1024
-_BAD, _TOO_LARGE = frozenset({400, 422}), 413
-
-
-class NotTakenError(Exception):
-    """The other side has not taken it; it may be tried again.
-
-    Args:
-        says: Why; no secret is in it.
-        after_s: The other side wants to be left alone for so long.
-    """
-
-    def __init__(self, says: str, after_s: float = 0.0) -> None:
-        super().__init__(says)
-        self.after_s = after_s
+#: The only refusals after which the same request may come again.
+_AGAIN = frozenset({429, 502, 503, 504})
+#: These records are wrong, others may be right. Any other refusal is about who sends, or about the other side: the next request would fare no better.
+_RECORDS = frozenset({400, 413, 415, 422})
+_TOO_LARGE = 413
 
 
 class BadError(Exception):
-    """The other side says that this is wrong, so it is not sent again."""
+    """The other side will not have it, so it is not sent again.
+
+    Args:
+        says: Why; no secret is in it.
+        is_general: The next request would be refused as well: a wrong token, a wrong address, a broken server.
+    """
+
+    def __init__(self, says: str, is_general: bool = False) -> None:
+        super().__init__(says)
+        self.is_general = is_general
 
 
 class TooLargeError(Exception):
@@ -72,11 +76,11 @@ class Poster:
         self._is_compressed = is_compressed
         self._opener = urllib.request.build_opener(_NoRedirect)
 
-    def post(self, signal: str, body: "dict[str, Any]") -> str:
+    def post(self, signal: str, body: "dict[str, Any]") -> Refused:
         """Send ``body``; "logs" or "metrics".
 
         Returns:
-            What the other side has to say of parts that it did not take; "" when it took all.
+            What the other side did not take of it.
 
         Raises:
             NotTakenError: It was not taken, try again.
@@ -105,12 +109,20 @@ class Poster:
         if 200 <= status < 300:
             return _rejected(said)
         says = f"{self.host} answered {status}{_message(said)}"
-        if status in _BAD:
-            raise BadError(says)
         if status == _TOO_LARGE:
             raise TooLargeError(says)
-        after_s = min(float(after), _LONGEST_WAIT_S) if after.isdigit() else 0.0
-        raise NotTakenError(says, after_s)
+        if status >= 400 and status not in _AGAIN:
+            raise BadError(says, status not in _RECORDS)
+        raise NotTakenError(says, _after_s(after, time.time()))
+
+
+def _after_s(after: str, now_unix_s: float) -> float:
+    """Return how long the other side wants to be left alone: ``Retry-After`` has seconds, or a date."""
+    try:
+        found = float(after) if after.isdigit() else parsedate_to_datetime(after).timestamp() - now_unix_s  # fmt: skip
+    except (ValueError, OverflowError, TypeError):
+        return 0.0
+    return min(max(0.0, found), _LONGEST_WAIT_S)
 
 
 def _json(said: bytes) -> "dict[str, Any]":
@@ -122,16 +134,24 @@ def _json(said: bytes) -> "dict[str, Any]":
 
 
 def _message(said: bytes) -> str:
+    """Return why, as the other side says it: the protocol's JSON, or a line of text as others answer; a page for browsers says nothing."""
     message = _json(said).get("message")
-    return f": {message[:200]}" if isinstance(message, str) and message else ""
+    if not isinstance(message, str):
+        message = said.decode("utf-8", "replace").strip().partition("\n")[0]
+        if message[:1] in ("<", "{", "[") or not message.isprintable():
+            return ""
+    return f": {message[:200]}" if message else ""
 
 
-def _rejected(said: bytes) -> str:
+def _rejected(said: bytes) -> Refused:
     found = _json(said).get("partialSuccess")
     if not isinstance(found, dict):
-        return ""
-    number = found.get("rejectedLogRecords") or found.get("rejectedDataPoints") or 0
+        return NOTHING
+    try:
+        number = int(found.get("rejectedLogRecords") or found.get("rejectedDataPoints") or 0)
+    except (TypeError, ValueError):
+        number = 0
     message = str(found.get("errorMessage") or "")[:200]
-    if not int(number) and not message:
-        return ""
-    return f"{number} refused{': ' * bool(message)}{message}"
+    if number > 0:
+        return Refused(number, message or "a part was refused, without a word why")
+    return Refused(0, message)

@@ -15,6 +15,7 @@ from holdfast.cli import place
 from holdfast.forward import jsonlines, settings
 from holdfast.forward.courier import Courier
 from holdfast.forward.cursor import DIRECTORY, Cursor, began_unix_s
+from holdfast.forward.flag import RefusalFlag
 from holdfast.forward.reading import Feed
 from holdfast.linux import locks
 from holdfast.records.logs import Line
@@ -27,6 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from holdfast.forward.answers import Refused
     from holdfast.forward.courier import Target
 
 _LOOK_S = 0.5
@@ -49,7 +51,7 @@ def say(level: str, event: str, **fields: object) -> None:
     write_text(_STDOUT, text + "\n")
 
 
-def courier(wanted: settings.Wanted, run_dir: str, state_dir: str) -> Courier:
+def courier(wanted: settings.Wanted, run_dir: str, state_dir: str, flag: RefusalFlag) -> Courier:
     """Return the courier of one target.
 
     Raises:
@@ -61,7 +63,7 @@ def courier(wanted: settings.Wanted, run_dir: str, state_dir: str) -> Courier:
     given = wanted.given
     feed = Feed(run_dir, state_dir, cursor, wanted.workers, wanted.has_house, wanted.has_incidents, say)  # fmt: skip
     target: Target
-    measure: Callable[[], str] | None = None
+    measure: Callable[[], Refused] | None = None
     if wanted.sort == "otlp":
         # Imported here and below: urllib and ssl cost 5 MB that who has a journal need not pay.
         from holdfast.forward.collector import Collector
@@ -81,7 +83,7 @@ def courier(wanted: settings.Wanted, run_dir: str, state_dir: str) -> Courier:
             where.run_dir = run_dir
             reader = Reader(where)
 
-            def measure() -> str:
+            def measure() -> "Refused":
                 return collector.measure(reader)
 
     elif wanted.sort == "journald":
@@ -93,7 +95,7 @@ def courier(wanted: settings.Wanted, run_dir: str, state_dir: str) -> Courier:
         if not path:
             _take_stdout(run_dir)
         target = jsonlines.JsonLines(path)
-    return Courier(wanted.name, target, feed, cursor, say, measure, float(given.get("every", 60.0)))
+    return Courier(wanted.name, target, feed, cursor, say, measure, float(given.get("every", 60.0)), flag=flag)  # fmt: skip
 
 
 def _take_stdout(run_dir: str) -> None:
@@ -127,10 +129,11 @@ async def serve() -> None:
     """Forward until the end."""
     run_dir, state_dir = _places()
     await _alone(state_dir)
+    flag = RefusalFlag(run_dir, os.environ["HOLDFAST_WORKER"])
     couriers = []
     for wanted in settings.read(app.settings):
         try:
-            couriers.append(courier(wanted, run_dir, state_dir))
+            couriers.append(courier(wanted, run_dir, state_dir, flag))
         except settings.BrokenError as error:
             say("error", "a target is broken", target=wanted.name, why=str(error))
     # A target that was away for a day is caught up with when nobody else needs the processor.

@@ -38,12 +38,17 @@ def carry_out(scene: "Scene", row: "Row") -> None:
     longest_s = 2.0 * row.drill.objective_s + 20.0 * scene.slowness
     try:
         while crashes < _MOST:
-            part = _home(scene, name, component)
-            alone = len(_partition(scene, name)[part]) == 1
-            if not _lives(scene, part, longest_s):
-                row.troubles.append(f"{part} was not started again after crash {crashes}")
+            part = _serving_home(scene, name, component, longest_s)
+            if part is None:
+                row.troubles.append(f"{component} was not started again after crash {crashes}")
                 return
-            n, row.pid, at_s = scene.inject(part, catalogue.FAULTS[catalogue.CULPRIT])
+            alone = _partition(scene, name).get(part) == [component]
+            try:
+                n, row.pid, at_s = scene.inject(part, catalogue.FAULTS[catalogue.CULPRIT])
+            except NodeError:
+                if part in _partition(scene, name):
+                    raise
+                continue  # it was split at this moment
             death = _death(scene, part, n, longest_s)
             crashes += 1
             if death is None:
@@ -59,7 +64,7 @@ def carry_out(scene: "Scene", row: "Row") -> None:
         else:
             row.troubles.append(f"{component} does not stand alone after {crashes} crashes")
             return
-        if _lives(scene, _home(scene, name, component), longest_s):
+        if _serving_home(scene, name, component, longest_s):
             row.recovery_s = time.monotonic() - began_s
     finally:
         _join(scene, name, longest_s)
@@ -82,21 +87,20 @@ def _partition(scene: "Scene", whole: str) -> "dict[str, list[str]]":
     return parts.partition(plan_format.decode(files.read(path), path), whole)
 
 
-def _home(scene: "Scene", whole: str, component: str) -> str:
-    """Return the worker that a component runs in now."""
-    return next(part for part, members in _partition(scene, whole).items() if component in members)
+def _serving_home(scene: "Scene", whole: str, component: str, longest_s: float) -> "str | None":
+    """Return the worker that a component serves in, as soon as it does; a split meanwhile makes it another one."""
+
+    def look() -> "str | None":
+        parts_now = _partition(scene, whole)
+        home = next(part for part, members in parts_now.items() if component in members)
+        return home if _serves(scene, home) else None
+
+    return scene.until(look, longest_s, f"waiting for {component} to serve")
 
 
-def _lives(scene: "Scene", part: str, longest_s: float) -> bool:
-    def look() -> bool:
-        found = scene.status().get(part) or {}
-        return (
-            found.get("state") == "running"
-            and found.get("pid") is not None
-            and bool(found.get("ready"))
-        )
-
-    return bool(scene.until(look, longest_s, f"waiting for {part} to serve"))
+def _serves(scene: "Scene", part: str) -> bool:
+    found = scene.status().get(part) or {}
+    return found.get("state") == "running" and bool(found.get("pid")) and bool(found.get("ready"))
 
 
 def _settled(scene: "Scene", whole: str, part: str, n: int, longest_s: float) -> None:
@@ -119,4 +123,4 @@ def _join(scene: "Scene", whole: str, longest_s: float) -> None:
             raise NodeError(
                 f"{whole} stays split: {reply.get('error')}\n  holdfast isolate {whole} --undo"
             )
-    _lives(scene, whole, longest_s)
+    scene.until(lambda: _serves(scene, whole), longest_s, f"waiting for {whole} to serve")

@@ -42,9 +42,9 @@ class _Headers(Environment):
 
 _NAMES = ListOf(NameText(), 'a list of names of probes, as ["gateway"]')
 _WHEN = (
-    Key("every", Duration(), "How often.", default="5s", also=("interval", "period"), example='"1m"'),
-    Key("again", Duration(), "How soon once more, while it is in doubt.", default="1s", also=("retry", "recheck"), example='"1s"'),
-    Key("timeout", Duration(), "All of one look together may take so long.", default_words='"5s", or `every` where that is shorter',
+    Key("every", Duration(), "How often; drawn a little shorter, so that many probes do not march in step.", default="2s", also=("interval", "period"), example='"1m"'),
+    Key("again", Duration(), "How soon once more, while it is in doubt or has no answer yet.", default="500ms", also=("retry", "recheck"), example='"1s"'),
+    Key("timeout", Duration(), "All of one look together may take so long.", default_words='three quarters of `every`, "5s" at most',
         example='"5s"'),
     Key("fails", Integer(1, 100), "So many failures among the last `of` looks: it is down.", default=3, also=("failures",), example="3"),
     Key("of", Integer(1, 100), "Among so many looks.", default_words="as many as `fails`", example="5"),
@@ -186,7 +186,7 @@ ROOT = Table(
     Key("name", NameText(), "Where it looks from; stands in every message.", default_words="the name of this machine", example='"helsinki"'),
     Key("state_dir", PathText(), "Where what has to survive is kept; relative to the file.", default=".holdfast-probe",
         example='"/var/lib/holdfast-probe"'),
-    Key("parallel", Integer(1, 1000), "So many probes run at a time; those that hang count.", default=64, also=("concurrency",), example="64"),
+    Key("parallel", Integer(1, 1000), "So many probes run at a time; those that hang count.", default=200, also=("concurrency",), example="64"),
     Key("defaults", DEFAULTS, "What probes have that do not say otherwise.", example='{ every = "30s" }'),
     Key("alerts", ALERTS, "Whom to tell.", default_words="nobody: only what is printed", example="{ }"),
     Key("probe", ListOf(PROBE, "tables: [[probe]]", least=1), "The probes.", required=True, also=("probes", "check", "checks", "monitor"),

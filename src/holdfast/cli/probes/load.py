@@ -18,8 +18,8 @@ from holdfast.config.problems import Problems, Where
 from holdfast.config.reading import read_all
 from holdfast.core.outside import Rule
 
-#: So long a look may take that says nothing else.
-_TIMEOUT_S = 5.0
+#: So long a look may take that says nothing else: this share of its pace, and so long at most.
+_TIMEOUT_SHARE, _TIMEOUT_S = 0.75, 5.0
 
 
 class Probe(NamedTuple):
@@ -138,7 +138,7 @@ def _probe(given: dict[str, Any], where: Where, problems: Problems) -> Probe:
         says = f"{fails} failures among {of} looks can never be"
         problems.add(where.at("of"), says, f"of = {fails} or more")
     every_s = full["every"]
-    timeout_s = full.get("timeout", min(_TIMEOUT_S, every_s))
+    timeout_s = full.get("timeout", min(_TIMEOUT_S, every_s * _TIMEOUT_SHARE))
     if timeout_s > every_s:
         says = f"a look that may take {timeout_s:g} s does not fit into {every_s:g} s"
         problems.add(where.at("timeout"), says, "let `every` be longer, or `timeout` shorter")
@@ -212,7 +212,8 @@ def _check_capacity(
 ) -> None:
     """Warn when probes that hang would keep others waiting."""
     parallel = full["parallel"]
-    busy = sum(probe.timeout_s / probe.every_s for probe in probes)
+    # While it is not known to be down, looks begin beside those that hang.
+    busy = sum(min(probe.rule.fails, probe.timeout_s / min(probe.again_s, probe.every_s)) for probe in probes)  # fmt: skip
     if busy > parallel:
         says = f"if all of them hang, {busy:.0f} run at a time, and there is room for {parallel}"
         hint = f"parallel = {min(1000, int(busy) + 1)}, or shorter timeouts"

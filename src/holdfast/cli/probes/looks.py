@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _BANNER = 1 << 16
 #: A question that is lost is asked again after this time.
-_ASK_AGAIN_S = 2.0
+_ASK_AGAIN_S = 0.5
 _DAY_S = 86400.0
 
 

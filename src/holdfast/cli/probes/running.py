@@ -1,7 +1,7 @@
 """Who looks when: every probe at its own pace, none held up by another.
 
-A task for each probe. Each look has a deadline of its own; so many may run at a time, and the file was checked for room even if all of them
-hang (:mod:`holdfast.cli.probes.load`). Times are monotonic. What was believed survives a kill; when the next look is due does not have to.
+A task for each probe. Each look has a deadline of its own, and one that has no answer holds up no other one of the same thing; so many may run at a time, and
+the file was checked for room even if all of them hang (:mod:`holdfast.cli.probes.load`). Times are monotonic. What was believed survives a kill; when the next look is due does not have to.
 """
 
 import asyncio
@@ -45,6 +45,7 @@ class Watch:
         self._tell = tell
         self._room = asyncio.Semaphore(probes.parallel)
         self._lost_s = 0.0
+        self._usual_s: dict[str, float] = {}  #: how long the last good look took
         self._wanted = {name: asyncio.Event() for name in self.probes}
         self._below = {
             name: [p.name for p in probes.probes if name in p.after] for name in self.probes
@@ -106,22 +107,54 @@ class Watch:
         raise AssertionError("unreachable")
 
     async def _keep(self, probe: "Probe") -> None:
-        belief = self.beliefs[probe.name]
+        """Look at one thing again and again; while it has no answer, beside that."""
+        flying: set[asyncio.Task[tuple[float, Result]]] = set()
+        began_s = planned_s = lost_s = 0.0
         due_s = outside.first_s(time.monotonic(), probe.every_s, random.random())  # noqa: S311 -- no secret
-        while True:
-            self.due_s[probe.name] = due_s
-            if await self._wait(probe.name, due_s):
-                due_s = time.monotonic()
-            began_s, result = await self._look(probe)
-            now_s = time.monotonic()
-            has_changed = outside.note(
-                belief, probe.rule, result.is_good, began_s, now_s, time.time()
-            )
-            self.results[probe.name] = result
-            self._hurry(probe, has_changed)
-            self._tell(probe, belief, result, has_changed)
-            chance = random.random()  # noqa: S311 -- no secret
-            due_s = outside.next_s(due_s, now_s, probe.every_s, probe.again_s, belief.state, chance)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                is_wanted = await self._wait(probe.name, due_s, flying)
+                now_s = time.monotonic()
+                done = {task for task in flying if task.done()}
+                flying -= done
+                for task in sorted(done, key=lambda one: one.result()[0]):
+                    self._note(probe, *task.result(), now_s)
+                if done:
+                    due_s = self._due_s(probe, flying, began_s, planned_s, now_s)
+                if (
+                    flying
+                    and now_s >= due_s
+                    and self._lost_s - lost_s > probe.again_s * _LOST_SHARE
+                ):
+                    # It has no answer because nothing here could run.
+                    lost_s, due_s = self._lost_s, now_s + probe.again_s
+                if (is_wanted and len(flying) < probe.rule.fails) or now_s >= due_s:
+                    lost_s = self._lost_s
+                    planned_s = now_s if is_wanted or flying else due_s
+                    began_s = now_s
+                    flying.add(group.create_task(self._look(probe)))
+                    due_s = self._due_s(probe, flying, began_s, planned_s, now_s)
+                self.due_s[probe.name] = min(due_s, began_s + probe.timeout_s + probe.every_s)
+
+    def _note(self, probe: "Probe", began_s: float, result: Result, now_s: float) -> None:
+        belief = self.beliefs[probe.name]
+        has_changed = outside.note(belief, probe.rule, result.is_good, began_s, now_s, time.time())
+        self.results[probe.name] = result
+        if result.is_good:
+            self._usual_s[probe.name] = result.took_s
+        self._hurry(probe, has_changed)
+        self._tell(probe, belief, result, has_changed)
+
+    def _due_s(self, probe: "Probe", flying: "set[Any]", began_s: float, planned_s: float, now_s: float) -> float:  # fmt: skip
+        """Return when the next look begins."""
+        state = self.beliefs[probe.name].state
+        if flying:
+            if len(flying) >= probe.rule.fails:
+                return float("inf")
+            usual_s = self._usual_s.get(probe.name, 0.0) if state == outside.UP else 0.0
+            return outside.beside_s(began_s, min(probe.again_s, probe.every_s), usual_s, state)
+        chance = random.random()  # noqa: S311 -- no secret
+        return outside.next_s(planned_s, now_s, probe.every_s, probe.again_s, state, chance)
 
     def _hurry(self, probe: "Probe", has_changed: bool) -> None:
         """Have those looked at at once from which it may follow, or which may be well again with it."""
@@ -135,13 +168,15 @@ class Watch:
                 if self.beliefs[name].state in (outside.DOUBT, outside.DOWN):
                     self._wanted[name].set()
 
-    async def _wait(self, name: str, due_s: float) -> bool:
-        """Wait until it is due; true when somebody wants it earlier."""
+    async def _wait(self, name: str, due_s: float, flying: "set[asyncio.Task[Any]]") -> bool:
+        """Wait until a look is due or done; true when somebody wants one earlier."""
         wanted = self._wanted[name]
+        waiting = asyncio.ensure_future(wanted.wait())
         try:
-            async with asyncio.timeout(max(0.0, due_s - time.monotonic())):
-                await wanted.wait()
-        except TimeoutError:
-            return False
+            left_s = None if due_s == float("inf") else max(0.0, due_s - time.monotonic())
+            await asyncio.wait({*flying, waiting}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
+        finally:
+            waiting.cancel()
+        is_wanted = wanted.is_set()
         wanted.clear()
-        return True
+        return is_wanted

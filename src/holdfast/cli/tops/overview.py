@@ -48,7 +48,7 @@ class Last:
         said = f", {verdict.replace('_', ' ')}" if verdict else ""
         self.says = f"last incident {words.span(age_s)} ago: {what}{said}"
         #: Just now, and nobody can say yet that it is over: then all is not well, though everything runs.
-        self.is_recent = age_s < _RECENT_S and verdict != "cured"
+        self.is_recent = age_s < _RECENT_S and verdict not in ("cured", "closed")
         if self.is_recent:
             is_open = verdict in ("", "open")
             self.says = f"{what} {words.span(age_s)} ago{'; whether it is over is not known yet' if is_open else said}"

@@ -29,7 +29,7 @@ Top itself may be killed at any time: the node does not depend on it.
 """
 #: Inside a reversed line a colour would end the reversing.
 _NO_PAINT = Paint(False)
-_VERDICTS = {"cured": "green", "open": "yellow"}
+_VERDICTS = {"cured": "green", "open": "yellow", "closed": "dim"}
 
 
 def scrolled(key: str, at: int, count: int, room: int) -> "int | None":
