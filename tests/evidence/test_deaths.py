@@ -423,3 +423,14 @@ def test_what_a_healthy_life_ran_with_becomes_what_later_ones_are_compared_with(
 
     assert second == third == fourth == ["file late.py is new"]
     assert fifth == []
+
+
+def test_a_worker_that_dies_again_and_again_is_no_example_for_itself(node: Any) -> None:
+    """Each life lasts a little longer than `restart.healthy`: what was changed before the first has to be told of the last as well."""
+    program = "raise KeyError('deck')\n"
+    node.die(program, key="exit-1", lived_s=100.0)
+    (node.app / "late.py").write_text("x = 1\n")
+
+    for number in range(2, 5):
+        found = node.die(program, key=f"exit-{number}", lived_s=15.0)
+        assert found["changed"] == ["file late.py is new"], number

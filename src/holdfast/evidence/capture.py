@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Bundles kept on the disk; 20 to 100 KB each.
 KEPT = 2000
+#: As long as the watchdog waits before it has a life put on record (``watchdog/good.py``).
+_GOOD_S = 60.0
 #: Kept back from the collectors for writing the bundle; of a short budget only a fifth.
 _WRITING_S = 0.2
 #: With less than this (memory is about to run out) only what is in memory already is taken: no tool is started.
@@ -380,11 +382,10 @@ def _was_good(case: Case) -> bool:
     An edit during a life is loaded by the next one only: then this life says nothing about what is there now.
     """
     healthy_s = float((case.facts.plan.get("restart") or {}).get("healthy_s") or 0.0)
-    if (
-        case.order.get("live")
-        or not healthy_s
-        or float(case.order.get("lived_s") or 0.0) < healthy_s
-    ):
+    # A life that failed: only one that was long enough to be put on record while it ran. A worker that dies every quarter of a
+    # minute since a package was changed must not make that package its baseline.
+    lived_s = float(case.order.get("lived_s") or 0.0)
+    if case.order.get("live") or not healthy_s or lived_s < max(healthy_s, _GOOD_S):
         return False
     return case.unchanged or not os.path.exists(case.good_path())
 

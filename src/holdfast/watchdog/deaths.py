@@ -89,8 +89,9 @@ class Deaths:
         if is_incident(record):
             self.lately += 1
             record["kind"] = self._kind(ward, record)
-            if ward.open_key and record.get("lived_s", 0.0) < self.verify_s:
-                self._cases.verdict(ward.open_key, "came_back")
+            if ward.open_key:
+                was_cured = record.get("lived_s", 0.0) >= self.verify_s
+                self._cases.verdict(ward.open_key, "cured" if was_cured else "came_back")
                 ward.open_key = ""
             if ward.storm is None:
                 ward.storm = Storm()
