@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from node import SLOWNESS
 
 pytest.importorskip("trio")
+
+SOURCE = str(Path(__file__).parents[2] / "src")
 
 PROGRAM = """
 import json, os, sys
@@ -59,7 +62,7 @@ print(json.dumps([most.count, label(most).rpartition(" ")[2], len(most.refs), re
 def test_trio_has_a_beat_and_its_tasks_a_line(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "pulse")],
-        capture_output=True, text=True, check=True, timeout=60 * SLOWNESS,
+        capture_output=True, text=True, check=True, timeout=60 * SLOWNESS, env={**os.environ, "PYTHONPATH": SOURCE},
     )  # fmt: skip
 
     count, where, living, rested = json.loads(run.stdout)

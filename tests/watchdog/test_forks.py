@@ -97,22 +97,26 @@ def test_only_the_stuck_process_of_a_server_is_ended(node: Node, tmp_path: Path)
         while not done.wait(0.02):
             answers.append(asked(port, timeout_s=2.0))
 
-    others = threading.Thread(target=customer)
-    others.start()
+    others = [threading.Thread(target=customer) for _ in range(4)]
+    for one in others:
+        one.start()
+    wait_for(lambda: len(answers) >= 20, "customers are served")
+    served = len(answers)
     threading.Thread(target=asked, args=(port, "/stuck", 60.0), daemon=True).start()
     try:
         ended = wait_for(lambda: node.journal("order"), "the stuck one to be ended", 40)
-        meanwhile = list(answers)
+        meanwhile = answers[served:]
         incident = wait_for(lambda: [*Path(node.state_dir, "incidents").glob("*-web-1/timeline.jsonl")], "the story")[0]  # fmt: skip
         wait_for(lambda: "cured" in incident.read_text(), "the verdict", 30)
     finally:
         done.set()
-        others.join()
+        for one in others:
+            one.join()
 
     assert [(order["do"], order["pid"] in before) for order in ended] == [("end", True)]
-    # One connection may have been accepted by the stuck one just before.
+    # The stuck one may have accepted a connection of each of them in the same turn; no more than that.
     assert len([pid for pid in meanwhile if pid]) >= 10
-    assert len([pid for pid in answers if not pid]) <= 1
+    assert len([pid for pid in answers if not pid]) <= len(others)
     stranger = node.ask(do="end", worker="web", pid=os.getpid(), ticks=procfs.start_ticks(os.getpid()))  # fmt: skip
     assert "is not one that worker" in stranger["error"]
     assert node.status()["web"]["pid"] == master

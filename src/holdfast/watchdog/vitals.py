@@ -325,7 +325,7 @@ class Feeler:
             )  # counted only when many appear: before, there were few
         sign = inner.children.add(
             now_s, number, limit, what="processes below it", factor=_FACTORS["child_bomb"],
-            age_s=now_s - ward.started_s,
+            age_s=now_s - ward.started_s, may_batch=False,
         )  # fmt: skip
         vitals.say("child_bomb", sign)
 

@@ -50,6 +50,7 @@ class Swarm:
         worked: int = 0,
         start_factor: float = START_FACTOR,
         is_crowded: bool = False,
+        may_batch: bool = True,
     ) -> "Sign | None":
         """Take in one look.
 
@@ -64,6 +65,7 @@ class Swarm:
             worked: Units of work done or begun since the last look.
             start_factor: So many limits are told while it starts.
             is_crowded: The machine has no processor to spare.
+            may_batch: They come in batches elsewhere, too, and looks are frequent. Processes do not.
         """
         passed_s, self._last_s = now_s - self._last_s, now_s
         made = created - self._created if self._created >= 0 else 0
@@ -74,7 +76,7 @@ class Swarm:
             self._over_s = -1.0
         elif self._over_s < 0:
             self._over_s = now_s
-        batch_s = BATCH_S * (CROWDED if is_crowded else 1.0)
+        batch_s = BATCH_S * (CROWDED if is_crowded else 1.0) if may_batch else 0.0
         is_over = number > bound and (
             self._up_s >= 0 or number > BATCH * limit or now_s - self._over_s >= batch_s
         )
