@@ -58,7 +58,8 @@ def test_under_fire_nothing_is_lost_and_nothing_is_doubled_without_cause(town: T
     town.start()
     until = time.monotonic() + KILLING_S
     rounds = 0
-    while time.monotonic() < until:
+    # On a crowded machine a round takes long, and a few blows may all hit somebody who rests.
+    while time.monotonic() < until or rounds < 8:
         rounds += 1
         town.push(60, "town.plain", f"plain-{rounds}")
         town.push(60, "town.coroutine", f"coroutine-{rounds}")

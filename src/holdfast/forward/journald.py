@@ -31,7 +31,12 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_
 #: journald stands still for longer than this: somebody else's trouble, and we look again later.
 _PATIENCE_S = 5.0
 _SEND_BUFFER = 8 << 20
-_SETTLED = {"cured": levels.NOTICE, "closed": levels.NOTICE, "gave_up": levels.CRITICAL, "did_not_help": levels.ERROR}
+_SETTLED = {
+    "cured": levels.NOTICE,
+    "closed": levels.NOTICE,
+    "gave_up": levels.CRITICAL,
+    "did_not_help": levels.ERROR,
+}
 
 
 class Journald:

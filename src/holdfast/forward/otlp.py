@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 SCOPE = {"name": "holdfast", "version": __version__}
 _STREAMS = {"out": "stdout", "err": "stderr"}
-_SEVERITIES = {"cured": levels.INFO, "closed": levels.INFO, "did_not_help": levels.ERROR, "gave_up": levels.CRITICAL}
+_SEVERITIES = {
+    "cured": levels.INFO,
+    "closed": levels.INFO,
+    "did_not_help": levels.ERROR,
+    "gave_up": levels.CRITICAL,
+}
 
 
 class Resources:

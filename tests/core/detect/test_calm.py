@@ -137,6 +137,16 @@ def test_collections_that_a_crowded_machine_stretches_are_not_late() -> None:
     assert any(lag.add(20 + s / 4, 0.5, 20 + s // 3, 2 + s // 3 * 0.14, 0.25) for s in range(40))
 
 
+def test_a_turn_that_waited_over_several_looks_is_excused_for_all_of_them() -> None:
+    """It is counted when it ends; by then most of the waiting is some looks ago."""
+    lag, waited_s, signs = Lag(), 0.0, []
+    for s in range(60):
+        waited_s += 0.05 if s % 4 == 0 else 0.2
+        signs.append(lag.add(s / 4, 0.65, 1 + s // 4, waited_s, 0.25))
+
+    assert not any(signs)
+
+
 def tooth(fill_s: float, rest_s: float = 15.0) -> list[float]:
     """Return the megabytes of a buffer that fills to 300, second by second, and is written away."""
     return [50 + 250 * s / fill_s for s in range(int(fill_s))] + [300] * 5 + [50] * int(rest_s)

@@ -13,6 +13,8 @@ NEEDED, WITHIN_S = 3, 3.0
 QUIET_S = 5.0
 #: A tick counts as late by itself when the box explains less than this share of it.
 EXCUSED = 0.5
+#: So long it is remembered when it waited: a late turn lasts over several looks.
+MEMORY_S = 4.0
 #: What the agent itself counts as late (wire/pulse.py).
 COUNTED_S = 0.25
 
@@ -20,19 +22,21 @@ COUNTED_S = 0.25
 class Lag:
     """Late ticks of one loop."""
 
-    __slots__ = ("_lag_s", "_late", "_times", "_waited_s", "_worst_s", "is_up")
+    __slots__ = ("_lag_s", "_late", "_times", "_waits", "_worst_s", "is_up")
 
     def __init__(self) -> None:
         self._late = -1
         self._lag_s = 0.0
-        self._waited_s = 0.0
+        self._waits: list[
+            tuple[float, float]
+        ] = []  #: when, and the time on the run queue until then
         self._times: list[float] = []
         self._worst_s = 0.0
         self.is_up = False
 
     def skip(self, lag_s: float, late_ticks: int, waited_s: float) -> None:
         """Forget what happened since the last look: it was our own doing."""
-        self._late, self._lag_s, self._waited_s = late_ticks, lag_s, waited_s
+        self._late, self._lag_s, self._waits = late_ticks, lag_s, [(0.0, waited_s)]
 
     def add(
         self, now_s: float, lag_s: float, late_ticks: int, waited_s: float, limit_s: float
@@ -49,7 +53,7 @@ class Lag:
         new = max(0, late_ticks - self._late) if self._late >= 0 else 0
         if late_ticks == 0 or limit_s != COUNTED_S:
             new = int(lag_s > limit_s and lag_s > self._lag_s * 1.02)
-        waited_s, self._waited_s = waited_s - self._waited_s, waited_s
+        waited_s = self._waited(now_s, lag_s, waited_s)
         self._late, self._lag_s = late_ticks, lag_s
         # On a crowded box a collection of half the limit takes all of it: what is late without the waiting, counts.
         if new and waited_s < EXCUSED * max(lag_s, limit_s) and lag_s - waited_s > limit_s:
@@ -66,3 +70,15 @@ class Lag:
             f"({span(self._worst_s)} at worst)"
         )
         return Sign(self._worst_s, limit_s, says)
+
+    def _waited(self, now_s: float, lag_s: float, waited_s: float) -> float:
+        """Return how long it has waited for a processor since the turn began that is late by ``lag_s``."""
+        waits = self._waits
+        began_s = (waits[-1][0] if waits else now_s) - lag_s
+        before_s = next((sum_s for at_s, sum_s in reversed(waits) if at_s <= began_s), None)
+        if before_s is None:
+            before_s = waits[0][1] if waits else waited_s
+        while waits and waits[0][0] < now_s - MEMORY_S:
+            del waits[0]
+        waits.append((now_s, waited_s))
+        return waited_s - before_s
