@@ -152,7 +152,7 @@ class Feeler:
         if limits["task_bomb"]:
             sign = inner.tasks.add(
                 now_s, beat.tasks, limits["task_bomb"], what="tasks", factor=_FACTORS["task_bomb"], age_s=age_s,
-                created=beat.tasks_created, worked=done + beat.in_flight, is_crowded=self.is_crowded,
+                created=beat.tasks_created, worked=done + beat.in_flight, is_crowded=self.is_crowded, may_batch=True,
             )  # fmt: skip
             vitals.say("task_bomb", sign)
         if (
@@ -325,7 +325,7 @@ class Feeler:
             )  # counted only when many appear: before, there were few
         sign = inner.children.add(
             now_s, number, limit, what="processes below it", factor=_FACTORS["child_bomb"],
-            age_s=now_s - ward.started_s, may_batch=False,
+            age_s=now_s - ward.started_s,
         )  # fmt: skip
         vitals.say("child_bomb", sign)
 

@@ -17,7 +17,16 @@ MB = 1 << 20
 def swarm(numbers: list[int], limit: float, what: str, factor: float, **how: Any) -> list[Any]:
     found = Swarm()
     return [
-        found.add(at / 4, number, limit, what=what, factor=factor, age_s=60.0 + at / 4, **how)
+        found.add(
+            at / 4,
+            number,
+            limit,
+            what=what,
+            factor=factor,
+            age_s=60.0 + at / 4,
+            may_batch=what == "tasks",
+            **how,
+        )
         for at, number in enumerate(numbers)
     ]
 

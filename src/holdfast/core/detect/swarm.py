@@ -50,7 +50,7 @@ class Swarm:
         worked: int = 0,
         start_factor: float = START_FACTOR,
         is_crowded: bool = False,
-        may_batch: bool = True,
+        may_batch: bool = False,
     ) -> "Sign | None":
         """Take in one look.
 
@@ -65,7 +65,7 @@ class Swarm:
             worked: Units of work done or begun since the last look.
             start_factor: So many limits are told while it starts.
             is_crowded: The machine has no processor to spare.
-            may_batch: They come in batches elsewhere, too, and looks are frequent. Processes do not.
+            may_batch: A batch of them is ordinary: of tasks, not of threads or processes.
         """
         passed_s, self._last_s = now_s - self._last_s, now_s
         made = created - self._created if self._created >= 0 else 0
