@@ -129,7 +129,7 @@ def test_leaks_slow_and_fast_are_told_and_restarted_before_their_limit(
     house: Any, plan_of: Any, wait_for: Any
 ) -> None:
     """Against a limit of 500 MB, half of the required one: a box under test should not lose more."""
-    limit, rates = 500 * 10**6, {"slow": 50e6, "fast": 250e6}
+    limit, rates = 500 * 10**6, {"slow": 50e6, "fast": 125e6}
     bounds = {"limits": {"memory_bytes": limit}, "detect": {"memory_leak": 30.0}}
     house.plan(*(plan_of(name, **bounds) for name in rates))
     house.watchdog()
