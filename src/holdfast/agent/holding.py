@@ -13,7 +13,6 @@ from types import MethodType
 from holdfast.agent import tasks, tasktree
 from holdfast.agent.calls import is_own_frame
 from holdfast.agent.imports import after_import
-from holdfast.agent.routes import measures
 from holdfast.agent.sites import place
 
 TYPE_CHECKING = False
@@ -134,12 +133,8 @@ def _chain_of_task(task: "Any", by_waiter: "dict[int, Any]") -> "list[tuple[Fram
 def _chain(one: "Any") -> "list[tuple[FrameType, Any]]":
     found: list[tuple[FrameType, Any]] = []
     while one is not None and len(found) < _DEEPEST:
-        frame = awaited = None
-        for prefix, then in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
-            frame = frame or getattr(one, f"{prefix}_frame", None)
-            awaited = awaited if awaited is not None else getattr(one, then, None)
+        frame, awaited = tasktree.awaits(one)
         if frame is not None:
-            awaited = awaited if awaited is not None else measures(frame)
             found.append((frame, one))
         one = awaited
     return found[::-1]

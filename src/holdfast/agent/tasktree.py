@@ -11,6 +11,7 @@ from holdfast.agent.routes import measures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import FrameType
     from typing import Any
 
 #: More tasks are not looked at, and nothing is told from deeper.
@@ -157,17 +158,24 @@ def _key(task: "Any") -> str:
     return str(getattr(code, "co_qualname", ""))
 
 
+def awaits(one: "Any") -> "tuple[FrameType | None, Any]":
+    """Return the frame of a suspended coroutine or generator, and what it awaits; None for each that is not there."""
+    frame = awaited = None
+    for prefix, then in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
+        frame = frame or getattr(one, f"{prefix}_frame", None)
+        awaited = awaited if awaited is not None else getattr(one, then, None)
+    if frame is not None and awaited is None:
+        awaited = measures(frame)
+    return frame, awaited
+
+
 def _chain(task: "Any") -> "tuple[list[str], str]":
     """Follow what a suspended coroutine awaits; return its frames, innermost first, and what is at the end."""
     found: list[str] = []
     end, one = "", task.get_coro()
     while one is not None and len(found) < 100:
-        frame = awaited = None
-        for prefix, then in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
-            frame = frame or getattr(one, f"{prefix}_frame", None)
-            awaited = awaited if awaited is not None else getattr(one, then, None)
+        frame, awaited = awaits(one)
         if frame is not None:
-            awaited = awaited if awaited is not None else measures(frame)
             code = frame.f_code
             found.append(f"{code.co_filename}:{frame.f_lineno or 0} in {code.co_qualname}")
         elif awaited is None:
