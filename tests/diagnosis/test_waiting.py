@@ -56,6 +56,21 @@ def test_requests_that_wait_for_another_server_are_not_blamed_on_a_pool() -> Non
     assert found["package"] == "httpx"
 
 
+def test_the_server_that_called_the_program_is_not_what_it_waits_for() -> None:
+    """Behind uvicorn every request has its middleware further out; the line that waits asks nobody but itself."""
+    middleware = "/srv/venv/lib/python3.11/site-packages/uvicorn/middleware/proxy_headers.py"
+    frames = ["asyncio/locks.py:387 in Semaphore.acquire", GET_USER, f"{middleware}:63 in ProxyHeadersMiddleware.__call__"]  # fmt: skip
+    facts = Facts({"kind": "stalled", "live": True}, {"directory": APP})
+    facts.owners = {middleware: ("uvicorn", "0.54.0")}
+    facts.sites = {"waiting": [[7, 2.0, GET_USER, "", frames]]}
+    facts.pulse = {"in_flight": 7}
+
+    (found,) = culprit.findings(facts, "stalled", [], None)
+
+    assert found["where"] == GET_USER
+    assert "uvicorn" not in found["says"]
+
+
 def test_who_waits_for_himself_is_told_so() -> None:
     """Each request has one connection and asks for a second one."""
     waiting = [[15, 6.0, GET_USER, QUEUE_POOL, [f"{POOL}:145 in QueuePool._do_get", GET_USER]]]

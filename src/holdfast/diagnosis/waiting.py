@@ -29,7 +29,8 @@ def stalled(facts: "Facts") -> "list[dict[str, Any]]":
     total = sum(int(row[0]) for row in rows)
     place = Place(str(site), facts.owners)
     share = int(count) / max(1, total)
-    inner = owners.places([str(frame) for frame in frames], facts.owners)
+    # What the line itself asks; whoever called it (the server, its middleware) has nothing to do with the wait.
+    inner = owners.places(_within([str(frame) for frame in frames], str(site)), facts.owners)
     at = next((one for one in inner if one.package), place)
     under_way = int(facts.pulse.get("in_flight") or 0)
     who = f"{count} of {under_way} requests" if under_way >= int(count) else f"{count} tasks or threads"  # fmt: skip
@@ -61,6 +62,10 @@ def stalled(facts: "Facts") -> "list[dict[str, Any]]":
     else:
         says += f". {many} of those that have one are in {in_words(holder, facts)}{others} ({how}) and do not give it back."
     return [finding(LIKELY, says, holder, _RESTS_ON)]
+
+
+def _within(frames: list[str], site: str) -> list[str]:
+    return frames[: frames.index(site)] if site in frames else frames
 
 
 def _thing(what: str) -> str:
