@@ -258,17 +258,15 @@ def write_while(node: Node, disturb: Callable[[], None], kind: str = "any") -> i
 
 
 @pytest.mark.parametrize("kind", ["any", "small"])
-def test_a_logger_killed_a_hundred_times_loses_tears_and_doubles_nothing(
-    root: Path, kind: str
-) -> None:
+def test_a_logger_killed_sixty_times_loses_tears_and_doubles_nothing(root: Path, kind: str) -> None:
     """Law 1, while segments rotate thirty times a second and are compressed; compressors are killed, too."""
     node = Node(root, max_bytes=300_000, compress=True)
-    chance = random.Random(7)
+    chance = random.Random(kind)
     kills = 0
 
     def disturb() -> None:
         nonlocal kills
-        for _ in range(110):
+        for _ in range(60):
             pid = node.start()
             # Any moment from its very first steps to full flood: that is what is being tested.
             time.sleep(chance.random() * 0.025)
@@ -289,7 +287,7 @@ def test_a_logger_killed_a_hundred_times_loses_tears_and_doubles_nothing(
         last = b"%010d " % (count - 1)
         wait_for(lambda: node.all()[-LINE:].startswith(last), "the last line is on disk", 60)
 
-        assert kills >= 100
+        assert kills == 60
         assert len(node.closed()) > 10
         assert_every_line_once(node, count)
     finally:

@@ -141,13 +141,14 @@ class ClearFlag:
 
 
 class Verdict:
-    """Write into the incident with this evidence key what became of the remedy."""
+    """Write into the incident with this evidence key what became of the remedy; ``after_s``: how long the symptom had stayed away."""
 
-    __slots__ = ("key", "verdict")
+    __slots__ = ("after_s", "key", "verdict")
 
-    def __init__(self, key: str, verdict: str) -> None:
+    def __init__(self, key: str, verdict: str, after_s: float | None = None) -> None:
         self.key = key
         self.verdict = verdict
+        self.after_s = after_s
 
 
 class Settings:
@@ -400,7 +401,7 @@ def _verified(case: Case, settings: Settings, look: str, well_s: float, in_phase
 def _enter(
     case: Case, settings: Settings, event: str, n: int, now_s: float, now_unix_s: float
 ) -> "list[object]":
-    before = case.phase
+    before, lasted_s = case.phase, now_s - case.at_s
     case.phase = NEXT[before, event]
     case.at_s = now_s
     effects: list[object] = []
@@ -423,7 +424,7 @@ def _enter(
         case.went = False
         case.well_since_s = None
     if before == VERIFY:
-        effects += _judge(case, event)
+        effects += _judge(case, event, lasted_s)
     elif event in (NOT_TAKEN, CAPTURED_LAST):
         effects += _verdicts(case, GAVE_UP)
     elif event == STAYED_AWAY and not case.judged:
@@ -438,10 +439,10 @@ def _enter(
     return effects
 
 
-def _judge(case: Case, event: str) -> "list[object]":
+def _judge(case: Case, event: str, lasted_s: float) -> "list[object]":
     if event == STAYED_AWAY:
         return _verdicts(case, "cured")
-    found = _verdicts(case, CAME_BACK if case.went else DID_NOT_HELP)
+    found = _verdicts(case, CAME_BACK, lasted_s) if case.went else _verdicts(case, DID_NOT_HELP)
     if event == EXHAUSTED:
         found += _verdicts(case, GAVE_UP)
     else:
@@ -450,6 +451,6 @@ def _judge(case: Case, event: str) -> "list[object]":
     return found
 
 
-def _verdicts(case: Case, verdict: str) -> "list[object]":
+def _verdicts(case: Case, verdict: str, after_s: float | None = None) -> "list[object]":
     case.judged = True
-    return [Verdict(case.key, verdict)]
+    return [Verdict(case.key, verdict, after_s)]

@@ -4,7 +4,7 @@ The record (``incident.json``) and its timeline in. Leaves out the whole story a
 """
 
 from holdfast.dashboard.now import VERDICTS
-from holdfast.diagnosis.story import headline, verdict_of
+from holdfast.diagnosis.story import headline, returned, verdict_of
 from holdfast.diagnosis.words import duration
 
 TYPE_CHECKING = False
@@ -39,7 +39,8 @@ def answers(record: "Record", timeline: "Timeline") -> "dict[str, Any]":
         "since_unix_s": record.get("opened_unix_s"),
         "why": finding(record)["text"] or "not known: nothing in the evidence points to a cause",
         "done": "; ".join(dict.fromkeys(done)) or "nothing was done",
-        "helped": VERDICTS.get(verdict or "", verdict or "nobody looked whether it came back"),
+        "helped": VERDICTS.get(verdict or "", verdict or "nobody looked whether it came back")
+        + returned(verdict, timeline),
         "verdict": verdict,
     }
 
@@ -88,7 +89,8 @@ def steps(record: "Record", timeline: "Timeline") -> "list[dict[str, Any]]":
 def _of_row(row: "Mapping[str, Any]") -> "dict[str, Any]":
     what = str(row.get("what") or "note")
     verdict = str(row.get("verdict") or "")
-    says = str(row.get("says") or VERDICTS.get(verdict) or verdict or row.get("do") or what)
+    words = VERDICTS.get(verdict, verdict) + returned(verdict, [row])
+    says = str(row.get("says") or words or row.get("do") or what)
     step = what if what in ("symptom", "evidence", "remedy", "verdict") else "note"
     return {**_step(float(row.get("unix_s") or 0.0), "verdict" if verdict else step, says), "verdict": verdict or None}  # fmt: skip
 

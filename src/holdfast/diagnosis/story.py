@@ -8,6 +8,7 @@ from holdfast.diagnosis.words import clock, duration, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 LONGEST = 40
@@ -15,7 +16,7 @@ LONGEST = 40
 _VERDICTS = {
     "open": "not known yet: the watchdog is still looking whether it comes back",
     "cured": "cured: the symptom stayed away",
-    "came_back": "came back: the symptom returned after the remedy",
+    "came_back": "came back: the symptom returned",
     "did_not_help": "the remedy did not help",
     "closed": "nobody can tell: a person took over, or the worker was gone, before it was known",
     "gave_up": "Holdfast gave up: every remedy was tried, a person is needed",
@@ -182,13 +183,15 @@ def _done(incident: "dict[str, Any]", timeline: "list[dict[str, Any]]", offset_s
             f"remedy: {remedy.get('says') or remedy.get('do') or remedy.get('how') or 'restart'}"
         )
     for row in timeline:
-        says = row.get("says") or row.get("verdict") or row.get("what") or row.get("do") or "?"
+        told = str(row.get("verdict") or "")
+        words = told.replace("_", " ") + returned(told, [row])
+        says = row.get("says") or words or row.get("what") or row.get("do") or "?"
         at = f"{clock(float(row['unix_s']), offset_s, date=False)} " if row.get("unix_s") else ""
         rows.append(f"{at}{one_line(str(says), 200)}")
     lines = [f"{'Done' if at == 0 else '':<13}{row}" for at, row in enumerate(rows)]
     verdict = verdict_of(incident, timeline)
     if verdict:
-        lines.append(f"Did it help  {_VERDICTS.get(verdict, verdict)}")
+        lines.append(f"Did it help  {_VERDICTS.get(verdict, verdict)}{returned(verdict, timeline)}")
     return lines
 
 
@@ -216,6 +219,16 @@ def verdict_of(incident: "dict[str, Any]", timeline: "list[dict[str, Any]]") -> 
             return str(row["verdict"])
     verdict = incident.get("verdict")
     return str(verdict) if verdict else None
+
+
+def returned(verdict: "str | None", timeline: "Sequence[Mapping[str, Any]]") -> str:
+    """Return after how long the symptom was back, and as which incident, to be added to what a verdict says; empty where nobody knows."""
+    last = next((row for row in reversed(timeline) if row.get("verdict")), None)
+    if verdict != "came_back" or last is None:
+        return ""
+    after_s, again = last.get("after_s"), last.get("again")
+    after = f" after {duration(float(after_s))}" if isinstance(after_s, int | float) else ""
+    return after + (f" ({again})" if again else "")
 
 
 def _look(incident: "dict[str, Any]", offset_s: int) -> list[str]:

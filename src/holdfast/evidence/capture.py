@@ -135,10 +135,14 @@ def carry_out(
     else:
         identity = _incident(case)
         _put_core_away(case, identity)
+        if not _is_hurried(case):
+            _note_relapse(case, identity)
     files.write_atomic(f"{base}.done", dumps({"key": key, "incident": identity}).encode())
     _finished(base)
     if case.order.get("live"):
         let_go()
+    if identity is not None and _is_hurried(case):
+        _note_relapse(case, identity)
     _afterwards(case, identity)
     return identity
 
@@ -153,6 +157,16 @@ def _put_core_away(case: Case, identity: str) -> None:
         cores.put_away(case, f"{case.state_dir}/{layout.INCIDENTS}/{identity}")
     except OSError as error:
         sys.stderr.write(f"evidence: the core dump of pid {case.pid} stays: {error}\n")
+
+
+def _note_relapse(case: Case, identity: str) -> None:
+    """Say so in the incident before, if this is the same again. Before the order is done: killed here, it is carried out again."""
+    from holdfast.evidence import relapse
+
+    try:
+        relapse.note(case.state_dir, identity)
+    except OSError as error:
+        sys.stderr.write(f"evidence: {identity}: the verdict before stays as it is: {error}\n")
 
 
 def environment_of_a_good_life(case: Case) -> None:
@@ -242,8 +256,12 @@ def _collectors(case: Case) -> "tuple[Step, ...]":
     if case.worker == "@node":
         return _NODE
     if case.order.get("live"):
-        return _LIVE if case.deadline.left_s() > _HURRY_S else _HURRIED
+        return _HURRIED if _is_hurried(case) else _LIVE
     return _DEAD
+
+
+def _is_hurried(case: Case) -> bool:
+    return bool(case.order.get("live")) and case.deadline.seconds <= _HURRY_S
 
 
 def _record(case: Case) -> "dict[str, Any]":

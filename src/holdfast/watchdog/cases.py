@@ -50,7 +50,7 @@ class Cases:
         self._keeper = keeper
         self._roll = roll
         self._cases: dict[tuple[str, str], ladder.Case] = {}
-        self._verdicts: dict[str, list[str]] = {}
+        self._verdicts: dict[str, list[tuple[str, float | None]]] = {}
         self._told = ("", "")  #: the last verdict: evidence key, word
         #: By worker and flag: more processes that are as sick as the one in hand, pid and ticks.
         self._others: dict[tuple[str, str], tuple[tuple[int, int], ...]] = {}
@@ -217,8 +217,8 @@ class Cases:
 
     def evidence_done(self, key: str, incident: "str | None") -> "str | None":
         """An order is complete; return the worker that waits for it, if one does."""
-        for verdict in self._verdicts.pop(key, ()) if incident else ():
-            self._append(incident or "", verdict)
+        for verdict, after_s in self._verdicts.pop(key, ()) if incident else ():
+            self._append(incident or "", verdict, after_s)
         for case in self._cases.values():
             if case.key == key:
                 ladder.captured(case, key, incident)
@@ -263,7 +263,7 @@ class Cases:
             elif isinstance(effect, ladder.OrderRemedy):
                 self._order(case, effect)
             elif isinstance(effect, ladder.Verdict):
-                self.verdict(effect.key, effect.verdict)
+                self.verdict(effect.key, effect.verdict, effect.after_s)
             else:
                 raise TypeError(f"the ladder asks for {effect!r}, which nobody here can do")
 
@@ -394,19 +394,23 @@ class Cases:
 
         return reply
 
-    def verdict(self, key: str, verdict: str) -> None:
-        """Write into an incident's timeline what became of it; waits for the incident where there is none yet."""
+    def verdict(self, key: str, verdict: str, after_s: float | None = None) -> None:
+        """Write into an incident's timeline what became of it; waits for the incident where there is none yet.
+
+        That it came back later, when it was long said to be cured, is for the evidence of that to find (``evidence/relapse.py``).
+        """
         if (key, verdict) == self._told:
             return  # of a death that became a flag, both say so
         self._told = (key, verdict)
         is_done, incident = self._orders.outcome(key)
         if incident:
-            self._append(incident, verdict)
+            self._append(incident, verdict, after_s)
         elif not is_done:
-            self._verdicts.setdefault(key, []).append(verdict)
+            self._verdicts.setdefault(key, []).append((verdict, after_s))
 
-    def _append(self, incident: str, verdict: str) -> None:
-        self._note(incident, {"what": "verdict", "verdict": verdict})
+    def _append(self, incident: str, verdict: str, after_s: float | None) -> None:
+        after = {} if after_s is None else {"after_s": round(after_s, 3)}
+        self._note(incident, {"what": "verdict", "verdict": verdict, **after})
 
     def _note(self, incident: str, what: "dict[str, Any]") -> None:
         """Add a line to an incident's timeline."""

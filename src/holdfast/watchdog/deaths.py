@@ -90,8 +90,11 @@ class Deaths:
             self.lately += 1
             record["kind"] = self._kind(ward, record)
             if ward.open_key:
-                was_cured = record.get("lived_s", 0.0) >= self.verify_s
-                self._cases.verdict(ward.open_key, "cured" if was_cured else "came_back")
+                lived_s = record.get("lived_s", 0.0)
+                if lived_s >= self.verify_s:
+                    self._cases.verdict(ward.open_key, "cured")
+                else:
+                    self._cases.verdict(ward.open_key, "came_back", lived_s)
                 ward.open_key = ""
             if ward.storm is None:
                 ward.storm = Storm()
