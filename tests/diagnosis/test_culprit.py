@@ -230,6 +230,31 @@ def test_a_program_with_nothing_to_do_is_not_accused() -> None:
     assert assess(facts)["findings"] == []
 
 
+def test_a_loop_that_rests_between_requests_is_not_what_made_them_slow() -> None:
+    """A shop at 7 % of a processor: one look at its stack finds it waiting, most of the time."""
+    facts = flagged("slow")
+    facts.live_stacks = [
+        stack(f"{SITE}/uvicorn/_compat.py:30 in asyncio_run", "/srv/app/run.py:4 in main", doing="waits for events (epoll)")
+    ]  # fmt: skip
+    facts.pulse = {
+        "loop_beat_ns": 9_000_000_000, "loop_beat_age_s": 0.09,
+        "routes": [
+            {"name": "GET /basket", "count": 374, "cpu_ns": 727_000_000, "latency_sum_ns": 1_478_000_000},
+            {"name": "GET /", "count": 747, "cpu_ns": 260_000_000, "latency_sum_ns": 619_000_000},
+        ],
+    }  # fmt: skip
+
+    found = only(facts)
+
+    assert found["says"] == "The route that costs most is GET /basket (374 times, 1.9 ms each)."
+    assert (found["confidence"], found["where"]) == ("possible", "")
+
+    facts.profile = samples(("/srv/app/run.py:17 in app;/srv/app/run.py:8 in price", 3))
+    found = only(facts)
+    assert (found["confidence"], found["where"]) == ("possible", "/srv/app/run.py:8 in price")
+    assert found["says"].endswith("The route that costs most is GET /basket (374 times, 1.9 ms each).")  # fmt: skip
+
+
 def test_time_that_is_spread_over_everything_blames_nobody() -> None:
     facts = flagged("pegged")
     root = f"{STD}/asyncio/events.py:80 in _run"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,25 @@ def test_a_profile_is_taken_while_the_others_work_and_names_the_function(
     assert f"thread {process.pid};" in node.file(found, "profile.txt")
     assert "profile" in found["evidence"]["collected"]
     assert not [name for name in os.listdir(node.run_dir) if name.startswith(".profile")]
+
+
+@needs_pyspy
+def test_a_program_that_works_little_is_looked_at_for_longer_where_nothing_waits(
+    node: Any, started: Any
+) -> None:
+    """At a tenth of a processor a profile of one second had three samples, and the finding was a guess."""
+    program = (
+        "import time\ndef price():\n    until = time.thread_time() + 0.01\n    while time.thread_time() < until:\n"
+        "        sum(range(100))\nprint('there', flush=True)\nwhile True:\n    price()\n    time.sleep(0.08)\n"
+    )
+    process = started(program, asleep=False)
+
+    found = node.incident(flagged(node, process, "slow", patient=True, deadline_s=10.0 * SLOWNESS))
+
+    assert found["findings"][0]["function"] == "price"
+    assert found["findings"][0]["confidence"] == "likely"
+    (seconds,) = re.findall(r"samples in (\d\.\d) s", found["findings"][0]["says"])
+    assert float(seconds) > 1.1
 
 
 @needs_pyspy

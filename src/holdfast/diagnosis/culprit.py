@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 _ORDER = (CERTAIN, LIKELY, POSSIBLE)
 _LONGEST = 700
-#: A profile of fewer samples proves nothing.
-_FEW_SAMPLES = 5
+#: A profile of fewer samples proves nothing; from the lesser number on it is worth a guess where nothing else is known.
+_FEW_SAMPLES, _FEWEST_SAMPLES = 5, 2
 #: A loop whose beat is so much older than that of the plain thread is blocked.
 _LATE_NS = 700_000_000
 _BOMBS = {"task_bomb": "tasks", "thread_bomb": "threads"}
@@ -52,6 +52,8 @@ _STUCK = (
     "loop_lag",
     "odd_one_out",
 )
+#: Work that costs more than it did, though the program does not stand still.
+_COSTS = ("slow", "loop_lag", "odd_one_out", "pegged")
 #: Where requests that do not end may be the answer.
 _WAITS = ("stalled", "slow", "probe")
 _MEMORY = ("memory", "memory_leak", "oom", "memory_pressure")
@@ -82,6 +84,8 @@ def findings(
         found += growing.mappings(facts)
     if kind in _STUCK and not found:
         found += _waiting(facts, blamed)
+    if kind in _COSTS and not found:
+        found += _busy(facts, memory=False, least=_FEWEST_SAMPLES) or _costly(facts)
     if kind in ("exit", "crash") and not found:
         found += _blocked_at_the_end(facts)
     if not found and facts.uncaught is not None and exit_code_of(facts.order.get("status")):
@@ -304,9 +308,15 @@ def _waiting(facts: "Facts", blamed: "dict[str, Any] | None") -> "list[dict[str,
     lock = doing == "waits for a lock"
     lost = _lost_children(facts) if lock else ""
     advice = lost or " Whoever holds that lock does not give it back." if lock else " Nothing else of that thread runs meanwhile: give the call a timeout, or move it to a thread of its own."  # fmt: skip
-    if not facts.pulse.get("loop_beat_ns") and doing.startswith("waits for events"):
+    if doing.startswith("waits for events") and not _is_blocked(facts):
         return []  # that is how a program with nothing to do looks
     return [finding(LIKELY, at + "." + advice, mine[0], ["stacks.txt", "process.json"])]
+
+
+def _is_blocked(facts: "Facts") -> bool:
+    """Whether there is a loop that serves, and it was late when the evidence was taken."""
+    beat_ns, age_s = facts.pulse.get("loop_beat_ns"), facts.pulse.get("loop_beat_age_s")
+    return bool(beat_ns) and (age_s is None or float(age_s) * 1e9 >= _LATE_NS)
 
 
 def _lost_children(facts: "Facts") -> str:
@@ -323,9 +333,15 @@ def _lost_children(facts: "Facts") -> str:
 # -- computing -------------------------------------------------------------------------------------
 
 
-def _busy(facts: "Facts", *, memory: bool) -> "list[dict[str, Any]]":
+def _costly(facts: "Facts") -> "list[dict[str, Any]]":
+    """Nobody saw it at work: the route that costs most is what there is to say."""
+    route = _route(facts)
+    return [finding(POSSIBLE, route.strip(), None, ["pulse.json"])] if route else []
+
+
+def _busy(facts: "Facts", *, memory: bool, least: int = _FEW_SAMPLES) -> "list[dict[str, Any]]":
     taken = facts.profile
-    if taken is None or taken.samples() < _FEW_SAMPLES:
+    if taken is None or taken.samples() < least:
         return []
     hot = profile.hottest(taken, owners.is_machinery)
     if hot is None:
@@ -358,8 +374,10 @@ def _busy(facts: "Facts", *, memory: bool) -> "list[dict[str, Any]]":
     if regex:
         says += regexes.ADVICE.format(function=regex)
     says += _route(facts)
-    confidence = LIKELY if hot.share >= MOST_SHARE else POSSIBLE
-    return [finding(confidence, says, culprit, ["profile.txt", "samples.json"])]
+    is_sure = hot.share >= MOST_SHARE and taken.samples() >= _FEW_SAMPLES
+    return [
+        finding(LIKELY if is_sure else POSSIBLE, says, culprit, ["profile.txt", "samples.json"])
+    ]
 
 
 def _before(facts: "Facts", place: "Place") -> str:

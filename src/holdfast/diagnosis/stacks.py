@@ -19,6 +19,7 @@ _WAITS = (
     ("futex", "waits for a lock"),
     ("hrtimer_nanosleep", "sleeps"),
     ("ep_poll", "waits for events (epoll)"),
+    ("epoll_wait", "waits for events (epoll)"),
     ("do_sys_poll", "waits for events (poll)"),
     ("poll_schedule", "waits for events (poll)"),
     ("do_select", "waits for events (select)"),

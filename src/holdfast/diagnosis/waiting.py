@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _RESTS_ON = ["sites.json", "pulse.json", "tasks.txt"]
 _TAKEN = "taken there, and not given back"
+_EXECUTOR = "concurrent.futures.ThreadPoolExecutor"
 
 
 def stalled(facts: "Facts") -> "list[dict[str, Any]]":
@@ -42,6 +43,15 @@ def stalled(facts: "Facts") -> "list[dict[str, Any]]":
         )
         culprit = at if at is not place else place
         return [finding(LIKELY if share >= MOST_SHARE else POSSIBLE, says, culprit, _RESTS_ON)]
+    if str(what) == _EXECUTOR:
+        through = f", in {at.owner()}, {at.short()}" if at is not place and at.package else ""
+        says = (
+            f"Jobs of an executor have waited for {duration(float(for_s))} for a thread, and none comes back: its threads stand in"
+            f" {in_words(place, facts)}{through}, and wait without a time limit. What they wait for is most likely a job of the same executor,"
+            " which has no thread to run in: give jobs that wait for others an executor of their own, or do not wait for them inside a job."
+        )
+        culprit = at if at.package else place
+        return [finding(LIKELY, says, culprit, _RESTS_ON, function=place.function)]
     says = f"{who} wait in {in_words(place, facts)} for {_thing(str(what))}, the first of them for {duration(float(for_s))}"
     holders = _holders(facts)
     if not holders:

@@ -35,6 +35,9 @@ KINDS = {  # a flag that is not here: one of its own name
 }  # fmt: skip
 #: Memory is about to run out: only what can be had at once.
 _MEMORY_EVIDENCE_S = 0.05
+#: Not (yet) bad enough for a remedy, so nothing waits: a program that works little may be looked at for this much longer.
+_PATIENT = ("slow", "loop_lag", "odd_one_out")
+_PATIENCE_S = 3.0
 
 
 class Cases:
@@ -289,12 +292,14 @@ class Cases:
         live = ward is not None and ward.pid > 0
         forks = ward.forks.living if ward is not None and ward.forks is not None else {}
         whose = forks.get(case.pid, ward)
+        is_patient = case.flag in _PATIENT and not case.is_grave
+        deadline_s += _PATIENCE_S if is_patient else 0.0
         self._orders.place({
             "key": case.key, "kind": KINDS.get(case.flag, case.flag), "worker": case.worker, "n": case.n,
             "pid": whose.pid if whose is not None else 0, "status": None,
             "lived_s": max(0.0, time.monotonic() - whose.started_s) if whose is not None and live else None,
             "seq": None, "flag": case.to_flag(), "unix_s": time.time(),
-            "deadline_s": max(0.0, deadline_s - START_S), "live": live,
+            "deadline_s": max(0.0, deadline_s - START_S), "live": live, "patient": is_patient,
         })  # fmt: skip
         self._orders.start_due()
 

@@ -34,6 +34,11 @@ _LEAST_S = 0.2
 _RESERVE_S = 0.45
 _WRITING_S = 0.6
 _TEXT_BYTES = 65536
+#: A program that works little is looked at for longer where no remedy waits: until it has used so much processor time (that is fifteen samples), …
+_ENOUGH_S = 15 / RATE
+#: … and at most for so long.
+PATIENT_S = 3.5
+_LOOK_S = 0.05
 #: So many looks of the agent are as good as a short profile.
 _LOOKS = 6
 
@@ -41,10 +46,12 @@ _LOOKS = 6
 class Running:
     """A profiler at work."""
 
-    __slots__ = ("began_s", "native", "path", "process", "seconds", "tool")
+    __slots__ = ("began_s", "native", "path", "pid", "process", "seconds", "spent_s", "tool")
 
-    def __init__(self, tool: str, argv: "list[str]", path: str, seconds: float, *, native: bool) -> None:  # fmt: skip
+    def __init__(self, tool: str, argv: "list[str]", path: str, pid: int, seconds: float, *, native: bool) -> None:  # fmt: skip
         self.tool = tool
+        self.pid = pid
+        self.spent_s = _spent_s(pid)
         self.path = path
         self.seconds = seconds
         self.native = native
@@ -54,6 +61,17 @@ class Running:
         self.process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
+
+    def wait_for_work(self, until_s: float) -> None:
+        """Go on for longer than was meant, until the program was seen at work often enough; at most until then (monotonic seconds)."""
+        while (now_s := time.monotonic()) < until_s and self.process.poll() is None:
+            self.seconds = max(self.seconds, now_s - self.began_s)
+            if (
+                now_s - self.began_s >= self.seconds
+                and _spent_s(self.pid) - self.spent_s >= _ENOUGH_S
+            ):
+                return
+            time.sleep(_LOOK_S)
 
     def finish(self, patience_s: float = _WRITING_S) -> "tuple[form.Profile | None, str]":
         """Wait until its time is over and return (the profile, why there is none). A program that only waited gives one without rows.
@@ -120,6 +138,7 @@ def start(
     idle: bool = False,
     below: bool = False,
     rate: int = RATE,
+    most_s: float = 0.0,
 ) -> "Running | str":
     """Begin to sample a process; a string says why that cannot be.
 
@@ -133,7 +152,9 @@ def start(
         idle: With the threads that wait (py-spy only).
         below: With the processes that it started (py-spy only).
         rate: Samples a second.
+        most_s: Longer than ``seconds``, if it is to be asked to go on.
     """  # fmt: skip
+    longest_s = int(max(seconds, most_s)) + 2
     path = f"{directory}/.profile-{os.getpid()}-{pid}"
     # Both tools end by themselves a little later: should we be killed, no sampler is left behind for ever.
     if is_python:
@@ -145,14 +166,14 @@ def start(
         extra += ["--subprocesses"] if below else []
         argv = [
             tool, "record", "--pid", str(pid), "--rate", str(NATIVE_RATE if native else rate), "--format", "raw",
-            "--threads", "--full-filenames", "--output", path, "--duration", str(int(seconds) + 2), *extra,
+            "--threads", "--full-filenames", "--output", path, "--duration", str(longest_s), *extra,
         ]  # fmt: skip
     else:
         if not _on_path("perf"):
             return "perf is not installed, and this is not a Python program"
-        argv = ["perf", "record", "-g", "-F", str(rate), "-p", str(pid), "-o", path, "--", "sleep", str(int(seconds) + 2)]  # fmt: skip
+        argv = ["perf", "record", "-g", "-F", str(rate), "-p", str(pid), "-o", path, "--", "sleep", str(longest_s)]  # fmt: skip
     try:
-        return Running(os.path.basename(argv[0]), argv, path, seconds, native=native)
+        return Running(os.path.basename(argv[0]), argv, path, pid, seconds, native=native)
     except OSError as error:
         return f"{argv[0]}: {error.strerror}"
 
@@ -167,6 +188,16 @@ def wanted_s(case: "Case") -> float:
     if kind in ("hang", "probe") and asked is None and not _computes(case):
         return 0.0  # it stands still: its stack is all there is to know
     return min(seconds, case.deadline.left_s() - _RESERVE_S)
+
+
+def _patient_s(case: "Case") -> float:
+    """Return for how long it may be sampled if it works little; only where the order says that nothing waits for this."""
+    return PATIENT_S if case.order.get("patient") else 0.0
+
+
+def _spent_s(pid: int) -> float:
+    found = procfs.reading(pid)
+    return found.cpu_ns / 1e9 if found is not None else 0.0
 
 
 def _computes(case: "Case") -> bool:
@@ -208,8 +239,9 @@ def begin(case: "Case") -> None:
     blind = case.asked is None and str(case.order.get("kind")) in _NATIVE
     native = bool(case.order.get("native")) or blind
     running = start(
-        case.pid, seconds, case.run_dir, interpreter=program, is_python=bool(program), native=native
-    )
+        case.pid, seconds, case.run_dir, interpreter=program, is_python=bool(program), native=native,
+        most_s=_patient_s(case),
+    )  # fmt: skip
     if isinstance(running, str):
         case.miss("profile", running)
     else:
@@ -223,6 +255,11 @@ def collect(case: "Case") -> None:
         return
     case.profiler = None
     try:
+        until_s = min(
+            running.began_s + _patient_s(case),
+            time.monotonic() + case.deadline.left_s() - _RESERVE_S,
+        )
+        running.wait_for_work(until_s)
         found, why = running.finish()
     except BaseException:
         running.abandon()  # out of time: no sampler is left behind
