@@ -281,6 +281,28 @@ def test_incidents_are_listed_newest_first(capsys: pytest.CaptureFixture[str]) -
     assert [row["id"] for row in recent] == ["2024-11-03-mail-1"]
 
 
+def test_what_comes_back_again_and_again_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A crash every twenty seconds: thirty equal lines hid the one other thing that was wrong."""
+    with FakeNode(planned("web")) as node:
+        now_s = time.time()
+        for at in range(1, 6):
+            verdict = "open" if at == 5 else "came_back"
+            leave_incident(node, f"2024-11-03-web-{at}", opened_unix_s=now_s - 100 + at, verdict=verdict)  # fmt: skip
+        leave_incident(node, "2024-11-03-web-6", opened_unix_s=now_s - 200, verdict="cured")
+        leave_incident(node, "2024-11-03-mail-1", worker="mail", opened_unix_s=now_s - 98)
+
+        main(["incidents", "--state", node.state_dir])
+        lines = capsys.readouterr().out.splitlines()
+        main(["incidents", "--state", node.state_dir, "--all"])
+        every = capsys.readouterr().out.splitlines()
+
+    assert [line.split()[2] for line in lines] == ["2024-11-03-web-5", "2024-11-03-mail-1", "2024-11-03-web-6"]  # fmt: skip
+    since = time.strftime("%H:%M", time.localtime(now_s - 99))
+    assert f"5 times since {since}: worker" in lines[0]
+    assert "times since" not in lines[2]  # an older one that was cured stands for itself
+    assert len(every) == 7
+
+
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_the_list_of_incidents_fits(width: int) -> None:
     row = {

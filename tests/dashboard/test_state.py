@@ -187,6 +187,51 @@ def test_a_flag_of_the_machine_counts_as_well() -> None:
     assert (found["level"], found["broken"][0]["worker"]) == ("trouble", "@node")
 
 
+def crashes(worker: str, *verdicts: str, every_s: float = 20.0) -> list[dict[str, Any]]:
+    """Incidents, newest first; the newest at 10,000."""
+    return [
+        {"id": f"{worker}-{len(verdicts) - at}", "worker": worker, "title": f"{worker} crashed", "says": "", "verdict": verdict,
+         "opened_unix_s": 10_000.0 - at * every_s}
+        for at, verdict in enumerate(verdicts)
+    ]  # fmt: skip
+
+
+def test_who_fails_again_and_again_is_broken_between_two_failures_too() -> None:
+    """A worker that crashed every twenty seconds was "cured" in between, and the page said that everything serves."""
+    workers = {"thumbs": row(n=34), "mail": row(flags=[flag("mail", "deadlock", "shown")])}
+    again = crashes("thumbs", "cured", "came_back", "came_back", "came_back")
+
+    found = now.now(seen(workers, incidents=again), 10_015.0)
+
+    assert (found["level"], found["says"]) == ("trouble", "thumbs keeps failing: 4 times in 60 s, and restarts do not help.")  # fmt: skip
+    assert found["broken"] == [
+        {"worker": "thumbs", "says": found["says"][:-1], "since_unix_s": 9_940.0, "incident": "thumbs-4", "because": "thumbs crashed"}
+    ]  # fmt: skip
+    assert [one["worker"] for one in found["doubtful"]] == ["mail"]
+
+    both = now.now(seen(workers, incidents=[*again, *crashes("mail", "open", "came_back", "came_back")]), 10_015.0)  # fmt: skip
+    assert both["says"] == "2 workers keep failing, and restarts do not help: thumbs, mail."
+    assert both["doubtful"] == []
+
+    down = now.now(seen({"thumbs": row(state="failed")}, incidents=again), 10_015.0)
+    assert down["says"] == "thumbs is left down: it died too often (4 times in 60 s, and restarts do not help)."  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "at_unix_s"),
+    [
+        (crashes("thumbs", "cured", "came_back"), 10_015.0),
+        (crashes("thumbs", "cured", "cured", "cured", "cured"), 10_015.0),
+        (crashes("thumbs", "cured", "came_back", "came_back", every_s=3600.0), 10_015.0),
+        (crashes("thumbs", "cured", "came_back", "came_back", "came_back"), 10_700.0),
+        (crashes("gone", "cured", "came_back", "came_back", "came_back"), 10_015.0),
+    ],
+    ids=["twice", "each time something else", "once an hour", "over for ten minutes", "not there any more"],
+)  # fmt: skip
+def test_what_was_mended_is_not_called_broken(rows: list[dict[str, Any]], at_unix_s: float) -> None:
+    assert now.now(seen({"thumbs": row()}, incidents=rows), at_unix_s)["level"] == "well"
+
+
 def test_what_was_done_is_shown_for_a_day() -> None:
     rows = [
         {

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from holdfast.diagnosis.story import story
+from holdfast.diagnosis.words import duration
 from holdfast.linux import files
 from holdfast.records import incidents
 from holdfast.wire.jsonlite import dumps
@@ -42,7 +43,7 @@ def test_a_crash_that_comes_back_after_its_verdict_revises_it(node: Any) -> None
     assert timeline[-1]["after_s"] == pytest.approx(after_s, abs=0.01)
     loaded = incidents.load(str(node.state_dir), str(first["id"]))
     assert loaded["verdict"] == "came_back"
-    assert f"came back: the symptom returned after {after_s:.1f} s ({again['id']})" in story(loaded, timeline)  # fmt: skip
+    assert f"came back: the symptom returned after {duration(timeline[-1]['after_s'])} ({again['id']})" in story(loaded, timeline)  # fmt: skip
     assert incidents.load(str(node.state_dir), str(again["id"]))["verdict"] == "open"
 
 

@@ -6,10 +6,11 @@ see the same. Leaves out collecting the state (:mod:`holdfast.dashboard.state`).
 
 from holdfast.alerts import signs
 from holdfast.core.alerting import BAD, CRITICAL, ERROR, FIRING, HOPELESS, MENDING
+from holdfast.diagnosis.words import duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
     Row = dict[str, Any]
@@ -22,6 +23,10 @@ _DONE = 8
 _GRAVE = (CRITICAL, ERROR)
 #: What is broken began with an incident at most so long before it was noticed.
 _BEFORE_S = 600.0
+#: Incidents of one worker that are no further apart are one trouble. From so many on, of so many of which it is known that no remedy lasted,
+#: it keeps failing, whatever is true of it between two of them.
+_APART_S, _TIMES, _IN_VAIN = 600.0, 3, 2
+_VAIN = ("came_back", "did_not_help", "gave_up")
 #: States in which nobody is served, and what a person reads.
 _DOWN = {
     "failed": "is left down: it died too often",
@@ -42,15 +47,21 @@ VERDICTS = {
 }
 
 
-def now(state: "Mapping[str, Any]", now_unix_s: float) -> "Row":
+def now(
+    state: "Mapping[str, Any]", now_unix_s: float, history: "Sequence[Row] | None" = None
+) -> "Row":
     """Return level, sentence, what is broken, and what was done.
 
     Args:
         state: As of :mod:`holdfast.dashboard.state`, without ``now``.
         now_unix_s: The time.
+        history: Incidents, newest first, where more are known than the state shows.
     """
     node, workers = state["node"], state["workers"]
     broken, doubtful = _symptoms(state)
+    if history is None:
+        history = state["incidents"]
+    _take_again(broken, doubtful, _failing(history, workers, now_unix_s))
     done = _done(state["incidents"], now_unix_s)
     says, level = "", WELL
     if not node["is_up"]:
@@ -107,6 +118,47 @@ def _symptoms(state: "Mapping[str, Any]") -> "tuple[list[Row], list[Row]]":
     return told[: len(broken)], told[len(broken) :]
 
 
+def _failing(
+    incidents: "Iterable[Row]", workers: "Mapping[str, Row]", now_unix_s: float
+) -> "dict[str, list[Row]]":
+    """Return the incidents, newest first, of each worker that fails again and again: a verdict is given after seconds, and some faults return later."""
+    chains: dict[str, list[Row]] = {}
+    ended: set[str] = set()
+    for row in incidents:
+        worker = row["worker"]
+        if worker not in workers or worker in ended:
+            continue
+        chain = chains.setdefault(worker, [])
+        after = chain[-1]["opened_unix_s"] if chain else now_unix_s
+        if after - row["opened_unix_s"] > _APART_S:
+            ended.add(worker)
+        else:
+            chain.append(row)
+    return {
+        worker: chain
+        for worker, chain in chains.items()
+        if len(chain) >= _TIMES and sum(row["verdict"] in _VAIN for row in chain) >= _IN_VAIN
+    }
+
+
+def _take_again(
+    broken: "list[Row]", doubtful: "list[Row]", failing: "dict[str, list[Row]]"
+) -> None:
+    """Put those that keep failing among what is broken, with the time of the first."""
+    for worker, chain in failing.items():
+        first_unix_s, last_unix_s = chain[-1]["opened_unix_s"], chain[0]["opened_unix_s"]
+        how_often = f"{len(chain)} times in {duration(last_unix_s - first_unix_s)}, and restarts do not help"  # fmt: skip
+        row = next((one for one in broken if one["worker"] == worker), None)
+        if row is None:
+            row = _row(worker, f"{worker} keeps failing: {how_often}", None)
+            row["incident"], row["because"] = chain[0]["id"], chain[0]["title"]
+            broken.append(row)
+        else:
+            row["says"] += f" ({how_often})"
+        row["since_unix_s"] = min(first_unix_s, row["since_unix_s"] or first_unix_s)
+    doubtful[:] = [row for row in doubtful if row["worker"] not in failing]
+
+
 def _add_history(row: "Row", state: "Mapping[str, Any]") -> None:
     """Say since when, and what was seen last: flags come and go while somebody has no service all the time."""
     worker, since = row["worker"], row["since_unix_s"]
@@ -151,8 +203,11 @@ def _row(worker: str, says: str, since: "float | None") -> "Row":
 def _broken_words(broken: "list[Row]") -> str:
     if len(broken) == 1:
         return f"{_sentence(broken[0]['says'])}"
-    names = ", ".join(row["worker"] for row in broken[:3])
-    return f"{len(broken)} things are broken: {names}{', …' if len(broken) > 3 else ''}."
+    names = ", ".join(row["worker"] for row in broken[:4])
+    names += ", …" if len(broken) > 4 else ""
+    if all(" keeps failing: " in row["says"] for row in broken):
+        return f"{len(broken)} workers keep failing, and restarts do not help: {names}."
+    return f"{len(broken)} things are broken: {names}."
 
 
 def _doubtful_words(doubtful: "list[Row]") -> str:
@@ -177,4 +232,4 @@ def _sentence(says: str) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"

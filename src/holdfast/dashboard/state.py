@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: The newest incidents that every page knows.
 INCIDENTS = 50
+#: Who fails every few seconds fills those soon; since when, and how often, is found among these.
+HISTORY = 200
 #: The keeper is waited for within one look; what it says later is in the next one.
 _ANSWER_S = 0.3
 _BOX = "@node"
@@ -45,6 +47,7 @@ class View:
         self.node = Node(where)
         self.state: State = {}
         self._feed = Feed(where.state_dir)
+        self._history: list[dict[str, Any]] = []
         self._alerts = Alerts(where.state_dir)
         self._machine = Machine(where.state_dir)
         self._figures: dict[str, Figures] = {}
@@ -75,7 +78,7 @@ class View:
             "alerts": self._alerts.look(),
             "machine": self._machine.look(now_s, box),
         }
-        state["now"] = now.now(state, now_unix_s)
+        state["now"] = now.now(state, now_unix_s, self._history)
         self.state = state
         return state
 
@@ -186,8 +189,9 @@ class View:
         return found
 
     def _incidents(self) -> "list[dict[str, Any]]":
-        self._feed.look(INCIDENTS)
-        return [row_of(row, self._feed.verdict(row)) for row in self._feed.rows[:INCIDENTS]]
+        self._feed.look(HISTORY)
+        self._history = [row_of(row, self._feed.verdict(row)) for row in self._feed.rows[:HISTORY]]
+        return self._history[:INCIDENTS]
 
 
 class Alerts:

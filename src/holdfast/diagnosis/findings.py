@@ -22,6 +22,7 @@ from holdfast.diagnosis.words import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from holdfast.diagnosis import profile as profiles
@@ -72,7 +73,7 @@ class Facts:
     """Everything the collectors found; what they did not find keeps its default."""
 
     __slots__ = (
-        "blamed", "box", "calls", "census", "changed", "core", "exit", "extensions", "healthy", "last_line", "libraries", "live_stacks",
+        "blamed", "box", "calls", "census", "changed", "core", "earlier", "exit", "extensions", "healthy", "last_line", "libraries", "live_stacks",
         "log_patterns", "mappings", "mappings_s", "modules", "next_start", "oom", "order", "owners", "plan", "process",
         "profile", "pulse", "report", "samples", "sites", "source", "uncaught", "used",
     )  # fmt: skip
@@ -112,6 +113,9 @@ class Facts:
         self.mappings_s = 0.0  #: … within so many seconds
         self.log_patterns: list[tuple[int, str]] = []  #: lines that are alike, and how many
         self.box: dict[str, Any] = {}  #: the machine: pressure, memory, who uses most
+        self.earlier: dict[str, Any] | None = (
+            None  #: what was found when the same happened before; asked for where this is not enough
+        )
 
 
 class _Found:
@@ -164,6 +168,8 @@ def assess(facts: Facts) -> "dict[str, Any]":
         from holdfast.diagnosis import culprit
 
         told = culprit.findings(facts, kind, stacks, blamed)
+    if facts.earlier is not None and is_weak(told):
+        told = [facts.earlier, *told]
     if told and (kind in SYMPTOMS or (kind in ("crash", "oom", "memory") and not found.where)):
         found.where = told[0]["where"] or found.where
     _company(facts, found)
@@ -181,6 +187,11 @@ def assess(facts: Facts) -> "dict[str, Any]":
         "stacks": places.grouped(stacks),
         "extensions": facts.report.extensions if facts.report else [],
     }
+
+
+def is_weak(told: "Sequence[Mapping[str, Any]]") -> bool:
+    """Whether nothing was found, or guesses only."""
+    return not told or told[0].get("confidence") == "possible"
 
 
 def blames_nobody(facts: Facts) -> bool:
@@ -500,6 +511,7 @@ def _title(facts: Facts, found: _Found) -> str:
         facts.order.get("live") and found.kind in ("probe", "start")
     )
     if found.where and shows and not says.startswith("crashed"):
+        title = title.partition("; usual: ")[0]  # "usual: 4 ms at app.py:47" reads as one
         title += f" at {places.shown(found.where, str(facts.plan.get('directory') or ''))}"
         source = facts.source.get(found.where)
         if source and found.kind != "crash":

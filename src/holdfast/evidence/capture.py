@@ -269,6 +269,12 @@ def _record(case: Case) -> "dict[str, Any]":
     facts, order = case.facts, case.order
     _name_owners(case)
     assessed = findings.assess(facts)
+    if findings.is_weak(assessed["findings"]):
+        from holdfast.evidence import earlier
+
+        facts.earlier = earlier.finding(case.state_dir, case.worker, assessed["kind"], time.time())
+        if facts.earlier is not None:
+            assessed = findings.assess(facts)
     if assessed["stacks"]:
         case.files["stacks.txt"] = form.as_text(assessed["stacks"]).encode("utf-8", "replace")
     cause = assessed["cause"]

@@ -56,13 +56,12 @@ def note(state_dir: str, identity: str) -> None:
 
 def _before(state_dir: str, record: "dict[str, Any]") -> "dict[str, Any] | None":
     rows, _ = incidents.read_index(state_dir)
-    same = ("worker", "component", "kind", "status_words")
     alike = [
         row
         for row in rows[-_ROWS:]
         if row["id"] != record["id"]
         and row["opened_unix_s"] <= record["opened_unix_s"]
-        and all(row.get(key) == record.get(key) for key in same)
+        and all(row.get(key) == record.get(key) for key in incidents.SAME)
     ]
     return max(alike, key=lambda row: float(row["opened_unix_s"]), default=None)
 

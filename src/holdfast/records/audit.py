@@ -1,19 +1,24 @@
 """Who did what to a node? One line in ``STATE/dashboard/audit.jsonl`` before an action, one after it, whoever it was: the dashboard, an assistant (`holdfast mcp`).
 
 An action without a second line is under way, or was when its process was killed: the next one that starts finishes such entries, by what it can know
-(:meth:`Audit.close_left`). Lines are whole or missing: each is one write. Leaves out looking: who reads leaves no line, who signs in does.
+(:meth:`Audit.close_left`). Lines are whole or missing: each is one write. While the disk takes nothing, lines are in the run directory, in memory, and move over with
+the next one that fits: who comes because of a full disk must be able to act. Leaves out looking: who reads leaves no line, who signs in does.
 """
 
+import contextlib
+import errno
 import fcntl
 import os
 import secrets
 import time
 
 from holdfast.linux import files
+from holdfast.wire import layout
 from holdfast.wire.jsonlite import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any, Protocol
 
     class Who(Protocol):
@@ -47,7 +52,8 @@ LARGEST_BYTES = 8 << 20
 _LONGEST = 200
 #: What a start looks through for entries that were left; one who does more than this at a time is no person.
 _LEFT_BYTES = 64 << 10
-
+#: The disk takes nothing.
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS))
 
 #: How an entry ends whose process did not live to tell.
 OWN_END = "done: the dashboard was ended, and runs again"
@@ -59,6 +65,7 @@ class Audit:
 
     def __init__(self, state_dir: str) -> None:
         self.path = f"{state_dir}/{DIRECTORY}/{FILE}"
+        self._run_dir = f"{state_dir}/{layout.RUN_LINK}"
 
     def note(self, who: "Who | None", what: str, target: str = "", **more: "Any") -> str:
         """Write down what is about to happen; return the name of the entry, for :meth:`done`.
@@ -122,32 +129,44 @@ class Audit:
         return next((one for one in self._newest() if one["entry"] == entry), None)
 
     def _newest(self) -> "list[dict[str, Any]]":
+        spare = files.read(_spare(self._run_dir))
         try:
             with open(self.path, "rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - _LEFT_BYTES))
-                return _entries(file.read())
+                return _entries(file.read() + b"\n" + spare)
         except FileNotFoundError:
-            return []
+            return _entries(spare)
 
     def _write(self, line: "dict[str, Any]") -> None:
-        where = os.path.dirname(self.path)
+        data = dumps(line).encode() + b"\n"
         try:
-            os.mkdir(where, mode=0o700)
-        except FileExistsError:
-            pass
+            self._append(data)
+        except OSError as error:
+            # Without a node there is no run directory, and no link to one.
+            if error.errno not in _FULL or not os.path.isdir(self._run_dir):
+                raise
+            path = _spare(self._run_dir)
+            with _locked(os.path.dirname(path)):
+                files.append(path, data)
+
+    def _append(self, data: bytes) -> None:
         # Several processes write here: two that make room at once would throw away what the first has put aside.
-        lock = os.open(where, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _locked(os.path.dirname(self.path)):
             try:
                 if os.stat(self.path).st_size > LARGEST_BYTES:
                     os.rename(self.path, f"{self.path}.1")
             except FileNotFoundError:
                 pass  # the first line of all
             # A line that a full disk cut off ends here, and not in the middle of the next one.
-            files.append(self.path, self._ending() + dumps(line).encode() + b"\n")
-        finally:
-            os.close(lock)
+            ending = self._ending()
+            path = _spare(self._run_dir)
+            if not os.path.exists(path):
+                files.append(self.path, ending + data)
+                return
+            with _locked(os.path.dirname(path)):
+                # Killed between the two, the next one moves them again: an entry that stands there twice is one.
+                files.append(self.path, ending + files.read(path) + data)
+                os.unlink(path)
 
     def _ending(self) -> bytes:
         try:
@@ -160,10 +179,30 @@ class Audit:
             return b""
 
 
+def _spare(run_dir: str) -> str:
+    return f"{run_dir}/{DIRECTORY}/{FILE}"
+
+
+@contextlib.contextmanager
+def _locked(where: str) -> "Iterator[None]":
+    """Have a directory, which is made where it is missing, for oneself."""
+    try:
+        os.mkdir(where, mode=0o700)
+    except FileExistsError:
+        pass
+    lock = os.open(where, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
 def read(state_dir: str, most: int = 1000) -> "list[dict[str, Any]]":
     """Return the newest entries, oldest first, each with its ``result`` (None: under way, or nobody knows)."""
     path = f"{state_dir}/{DIRECTORY}/{FILE}"
-    return _entries(files.read(f"{path}.1") + files.read(path))[-most:]
+    spare = files.read(_spare(f"{state_dir}/{layout.RUN_LINK}"))
+    return _entries(files.read(f"{path}.1") + files.read(path) + b"\n" + spare)[-most:]
 
 
 def _entries(data: bytes) -> "list[dict[str, Any]]":

@@ -37,6 +37,8 @@ ROW = (
     "signature",
     "because",
 )
+#: What two incidents have in common of which one is the other's return.
+SAME = ("worker", "component", "kind", "status_words")
 RECORD = "incident.json"
 TIMELINE = "timeline.jsonl"
 
@@ -68,6 +70,25 @@ def list_incidents(
         if verdict:
             row["verdict"] = verdict
     return rows
+
+
+def folded(rows: "list[dict[str, Any]]") -> "list[dict[str, Any]]":
+    """Return the rows without those that came back as a later one of the list, which has ``times`` and ``first_unix_s`` instead. Pure.
+
+    Args:
+        rows: As :func:`list_incidents` returns them, newest first.
+    """
+    found: list[dict[str, Any]] = []
+    latest: dict[tuple[object, ...], dict[str, Any]] = {}
+    for row in rows:
+        key = tuple(row.get(name) for name in SAME)
+        again = latest.get(key) if row.get("verdict") == "came_back" else None
+        if again is None:
+            latest[key] = again = {**row, "times": 0}
+            found.append(again)
+        again["times"] += 1
+        again["first_unix_s"] = row["opened_unix_s"]
+    return found
 
 
 def load(state_dir: str, incident: str) -> "dict[str, Any]":

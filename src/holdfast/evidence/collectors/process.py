@@ -89,10 +89,17 @@ def _children(base: str) -> "list[dict[str, Any]]":
             pids += read_text(f"{base}/task/{tid}/children").split()
     except OSError:
         return []
-    return [
-        {"pid": int(pid), "command": " ".join(procfs.command_line(int(pid))[:4])}
-        for pid in pids[:_THREADS]
-    ]
+    return [_child(int(pid)) for pid in pids[:_THREADS]]
+
+
+def _child(pid: int) -> "dict[str, Any]":
+    command = " ".join(procfs.command_line(pid)[:4])
+    if command:
+        return {"pid": pid, "command": command}
+    # Without arguments: it has ended, and all that is left is its name.
+    found = procfs.reading(pid)
+    has_ended = found is not None and found.state == "Z"
+    return {"pid": pid, "command": read_text(f"/proc/{pid}/comm", 64).strip(), "has_ended": has_ended}  # fmt: skip
 
 
 def _descriptors(base: str, limits: "list[str]") -> "dict[str, Any]":
