@@ -85,6 +85,32 @@ time.sleep(3600)
 """
 
 
+NESTED = """
+from concurrent.futures import ThreadPoolExecutor
+pool = ThreadPoolExecutor(2)
+def outer():
+    return pool.submit(time.sleep, 0).result()
+for _ in range(4):
+    pool.submit(outer)
+time.sleep(3600)
+"""
+BUSY = """
+import os
+from concurrent.futures import ThreadPoolExecutor
+sleeping, polling, serving = ThreadPoolExecutor(2), ThreadPoolExecutor(2), ThreadPoolExecutor(2)
+end, work = threading.Event(), queue.Queue()
+def polls():
+    while not end.wait(0.05):
+        pass
+for _ in range(8):
+    sleeping.submit(time.sleep, 3600)
+    polling.submit(polls)
+for _ in range(2):
+    serving.submit(work.get)  # consumers that rest: nothing waits for their threads
+time.sleep(3600)
+"""
+
+
 def seen(body: str, *, wanted: int, holders: bool = False) -> tuple[list[int], Any, Any]:
     code = PROGRAM.replace("{wanted}", str(wanted)).replace("{holders}", str(holders)).replace("{body}", body)  # fmt: skip
     run = subprocess.run(
@@ -120,6 +146,22 @@ def test_who_waits_for_work_is_not_counted() -> None:
     worst, waiting, holding = seen(IDLE, wanted=0)
 
     assert (worst, waiting, holding) == ([0, 0, 0, 0, 0], [], [])
+
+
+def test_jobs_that_wait_for_jobs_of_their_own_executor_are_counted() -> None:
+    """Both threads wait for results that only a third thread could bring."""
+    worst, waiting, _ = seen(NESTED, wanted=3)
+
+    assert worst[0] == 6  # four in the queue, and the two that keep them there
+    assert worst[4] == 1
+    assert waiting[0][3] == "concurrent.futures.ThreadPoolExecutor"
+    assert waiting[0][2].endswith(" in outer")
+
+
+def test_an_executor_whose_threads_are_at_work_may_have_any_queue() -> None:
+    worst, waiting, _ = seen(BUSY, wanted=0)
+
+    assert (worst, waiting) == ([0, 0, 0, 0, 0], [])
 
 
 def test_a_request_whose_processor_time_is_measured_is_seen_to_its_innermost_line() -> None:

@@ -42,7 +42,7 @@ def message(change: str = alerting.TOLD_FIRING, says: str = "was killed by signa
     alert.signs = [Sign("web", "death", alerting.HOPELESS, says, "2024-11-03-web-1").to_json()]
     alert.incidents = ["2024-11-03-web-1"]
     notice = Notice(f"{alert.id}-1", change, "critical", 1_700_000_003.5, alert)
-    return wording.message(notice, "clandeck-1", {"2024-11-03-web-1": "it segfaulted"}, str)
+    return wording.message(notice, "clandeck-1", {"2024-11-03-web-1": f'worker "web": {says}'}, str)
 
 
 def test_a_webhook_is_signed_as_standard_webhooks_has_it() -> None:

@@ -240,7 +240,7 @@ def test_without_a_place_to_write_alerts_go_out_all_the_same(town: Town, sink: S
 
     wait_for(lambda: sink.messages(), "the alert")
 
-    assert told(sink) == [("firing", "@node/disk_low")]
+    assert told(sink) == [("firing", "@node/disk")]
     assert len(sink.at("/hook")) == 1
 
 

@@ -281,8 +281,11 @@ def test_incidents_are_listed_newest_first(capsys: pytest.CaptureFixture[str]) -
     assert [row["id"] for row in recent] == ["2024-11-03-mail-1"]
 
 
-def test_what_comes_back_again_and_again_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_comes_back_again_and_again_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A crash every twenty seconds: thirty equal lines hid the one other thing that was wrong."""
+    monkeypatch.setenv("COLUMNS", "200")
     with FakeNode(planned("web")) as node:
         now_s = time.time()
         for at in range(1, 6):
@@ -290,17 +293,20 @@ def test_what_comes_back_again_and_again_is_one_line(capsys: pytest.CaptureFixtu
             leave_incident(node, f"2024-11-03-web-{at}", opened_unix_s=now_s - 100 + at, verdict=verdict)  # fmt: skip
         leave_incident(node, "2024-11-03-web-6", opened_unix_s=now_s - 200, verdict="cured")
         leave_incident(node, "2024-11-03-mail-1", worker="mail", opened_unix_s=now_s - 98)
+        for at in range(1, 4):
+            leave_incident(node, f"2024-11-03-jobs-{at}", worker="jobs", opened_unix_s=now_s - 300 + at, verdict="gave_up")  # fmt: skip
 
         main(["incidents", "--state", node.state_dir])
         lines = capsys.readouterr().out.splitlines()
         main(["incidents", "--state", node.state_dir, "--all"])
         every = capsys.readouterr().out.splitlines()
 
-    assert [line.split()[2] for line in lines] == ["2024-11-03-web-5", "2024-11-03-mail-1", "2024-11-03-web-6"]  # fmt: skip
+    assert [line.split()[2] for line in lines] == ["2024-11-03-web-5", "2024-11-03-mail-1", "2024-11-03-web-6", "2024-11-03-jobs-3"]  # fmt: skip
     since = time.strftime("%H:%M", time.localtime(now_s - 99))
     assert f"5 times since {since}: worker" in lines[0]
     assert "times since" not in lines[2]  # an older one that was cured stands for itself
-    assert len(every) == 7
+    assert "3 times since" in lines[3]
+    assert len(every) == 10
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])

@@ -123,6 +123,15 @@ def test_the_figures_are_those_of_the_store(store: "Store", types: Types, told: 
     assert "low" not in types("stats", "mail")[1]
 
 
+@pytest.mark.parametrize("words", [("-n", "-5"), ("--offset", "-1")])
+def test_a_list_of_less_than_nothing_is_refused(words: tuple[str, str], types: Types) -> None:
+    """It said that there were no jobs."""
+    status, out, err = types("list", *words)
+
+    assert (status, out) == (2, "")
+    assert "0 or more" in err
+
+
 def test_a_dead_job_is_listed_with_when_and_why(store: "Store", types: Types, told: Told) -> None:
     jid = die(store, "shop.send", 5, "joe")
     status, out, _ = types("list", "dead")

@@ -41,6 +41,27 @@ def test_push_refuses_a_time_that_has_passed(types: Types) -> None:
         assert "this is no moment to come" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("a.b", "-q", "a b"), "cannot be the name of a queue"), (("a.b", "-q", "quarantine"), "run alone"),
+        (("",), "is no name of a job"), (("a.b", "\udcff"), "is not UTF-8"),
+    ],
+)  # fmt: skip
+def test_push_refuses_what_the_sdk_would_refuse(words: tuple[str, ...], says: str, store: "Store", types: Types) -> None:  # fmt: skip
+    """It was said to be stored, in a queue that no worker can be told to serve."""
+    status, _, err = types("push", *words)
+
+    assert (status, store.counts().queues) == (2, {})
+    assert says in err
+
+
+def test_push_makes_no_null_of_a_number_that_json_does_not_have(store: "Store", told: Told) -> None:
+    jid = told("push", "a.b", "NaN", "1e999", '{"a": NaN}')["jid"]
+
+    assert sidekiq.loads(at(store, jid).raw)["args"] == ["NaN", "1e999", '{"a": NaN}']
+
+
 def test_a_dead_job_that_is_retried_starts_with_a_clean_slate(store: "Store", types: Types) -> None:
     """The strikes of a cause that was mended would turn its next mishap into a verdict."""
     jid = die(store, "a.b", hf={"strikes": 2, "limit": "x", "limit_max": 3})

@@ -271,6 +271,11 @@ def test_one_mistake_one_sentence(desk: Desk, lines: str, says: str, does: str) 
     ("valkey://h", 'there is no store "valkey"', 'Did you mean "redis:"?'),
     ("amqp://h", 'there is no store "amqp"', "there are: sqlite, redis"),
     ("redis://h /0", "has a blank", "%20"),
+    ("redis://h:99999/0", '"99999" is no port', "redis://:password@"),
+    ("redis://h/shop", 'the database has to be a number, not "shop"', "redis://:password@"),
+    ("redis+sentinel://h:1", "the name of the service is missing", "redis+sentinel://127.0.0.1:26379/mymaster"),
+    ("redis://h?tmieout=1", 'there is no option "tmieout"', "redis://:password@"),
+    ("redis://:hush@h/shop", "its host, port, service, database or options cannot be read", "redis://:password@"),
 ])  # fmt: skip
 def test_a_wrong_store_is_told_from_a_right_one(
     desk: Desk, store: str, says: str, does: str
@@ -283,7 +288,7 @@ def test_a_wrong_store_is_told_from_a_right_one(
 
 
 def test_no_complaint_repeats_a_password(desk: Desk) -> None:
-    for store in ("reds://:hush@h/0", "redis://:hu sh@h", ":hush@h/0"):
+    for store in ("reds://:hush@h/0", "redis://:hu sh@h", ":hush@h/0", "redis://:hu/sh@h"):
         assert "sh@" not in desk.problem(f'[jobs]\nstore = "{store}"\n{JOBS}')
 
 

@@ -189,6 +189,16 @@ def test_a_machine_out_of_memory_is_the_cause_and_its_eater_the_cause_of_that() 
     assert traced.changes == [("firing", "crawler")]
 
 
+def test_a_disk_that_fills_and_then_is_full_is_one_cause() -> None:
+    """Whoever was woken for the first knows of the second; it is only worse now, and who dies of it follows from it."""
+    filling = sick("@node", DOUBTFUL, "disk_filling")
+    full = sick("@node", HOPELESS, "disk_low")
+    watch = Watch().see(filling, for_s=31).see(filling, full, for_s=1)
+    watch.see(filling, full, sick("web"), for_s=20).see(for_s=11)
+
+    assert watch.changes == [("firing", "@node/disk"), ("worse", "@node/disk"), ("resolved", "@node/disk")]  # fmt: skip
+
+
 def test_circles_of_blame_end() -> None:
     """A needs what runs on the machine that it starves itself: found by hand, would loop for ever."""
     watch = Watch(needs={"eater": ["x"]})

@@ -364,6 +364,13 @@ def test_the_delays_are_those_of_sidekiq() -> None:
     assert round(sum(lease.retry_delay_s(count, 0.0) for count in range(25)) / 86400, 1) == 20.4
 
 
+def test_a_job_that_says_it_failed_ever_so_often_gets_a_delay_at_all() -> None:
+    """It may say 10²⁰⁰: too much for a float, and for whoever counts up to it."""
+    assert math.isfinite(time_s := lease.retry_delay_s(10**200, 0.5) + 1.5)
+    assert time_s > 1e15
+    assert lease.backoff_delay_s(10**200, 1.0, 1.0000001, 1e9, 1.0) < 1e9
+
+
 @given(count=st.integers(0, 100), chance=st.floats(0, 1, exclude_max=True))
 def test_jitter_never_shortens_a_delay(count: int, chance: float) -> None:
     """A thousand jobs that failed together must not come back together, nor early."""

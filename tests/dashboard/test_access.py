@@ -4,6 +4,7 @@ Behind the door stands an application that gives a secret away to whoever reache
 """
 
 import asyncio
+import errno
 import json
 import socket
 import sys
@@ -28,6 +29,7 @@ from starlette.routing import Route
 from dashboard.hostile import HOSTILE, OURS, Hostile, ask, get, post
 from holdfast.dashboard.access import Proxy, Rules, User, audit, guard, keeping, limits, passwords
 from holdfast.dashboard.access.entering import Entrance
+from holdfast.linux import files
 
 SECRET = "the-inner-life-of-the-node"
 
@@ -429,6 +431,47 @@ def test_a_line_torn_by_a_full_disk_spoils_no_other(tmp_path: Path) -> None:
         file.write('{"entry": "half')
     book.note(None, "stop", "db")
     assert [row["what"] for row in audit.read(str(tmp_path))] == ["restart", "stop"]
+
+
+def test_a_full_disk_locks_nobody_out_and_no_entry_is_lost(
+    door: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come because the disk is full: to see why, and to stop whoever fills it."""
+    run_dir = tmp_path.parent / f"{tmp_path.name}-run"
+    run_dir.mkdir()
+    (tmp_path / "run").symlink_to(run_dir)
+    one = door()
+    one.audit.note(None, "restart", "before")
+    real = {name: getattr(files, name) for name in ("write_atomic", "append")}
+
+    def full(name: str) -> Any:
+        def write(path: str, data: bytes) -> None:
+            if not path.startswith(f"{tmp_path}/run/"):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            real[name](path, data)
+
+        return write
+
+    for name in real:
+        monkeypatch.setattr(files, name, full(name))
+    token = one.link()
+    status, cookie = one.enter(token=token)
+    assert status == 204
+    assert one.enter(token=token)[0] == 401  # once is once
+    assert one.ask(get("/api/state", cookie))[0] == 200
+    entry = one.audit.note(None, "stop", "whoever fills it")
+    one.audit.done(entry, "done")
+    seen = [(row["what"], row["target"]) for row in audit.read(one.state_dir)]
+    assert one.audit.find(entry)["result"] == "done"
+
+    monkeypatch.undo()
+    one.audit.note(None, "restart", "after")
+    assert [(row["what"], row["target"]) for row in audit.read(one.state_dir)] == [*seen, ("restart", "after")]  # fmt: skip
+    assert ("stop", "whoever fills it") in seen
+    assert not (run_dir / "dashboard" / audit.FILE).exists()
+    assert one.ask(get("/api/state", cookie))[0] == 200
+    one.ask(post("/api/leave", cookie, *OURS, body="{}"))
+    assert one.ask(get("/api/state", cookie))[0] == 401
 
 
 def test_the_audit_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

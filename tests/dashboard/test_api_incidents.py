@@ -163,6 +163,36 @@ def test_an_incident_of_which_nothing_is_known_still_has_a_page(node: FakeNode) 
     assert found["answers"]["why"].startswith("not known")
 
 
+def test_who_was_split_off_is_part_of_what_was_done() -> None:
+    """That one component runs alone now is the remedy; what was found out by it is not."""
+    record: dict[str, Any] = {"worker": "trio", "opened_unix_s": 1.0, "cause": {"next": "restart"}}
+    split = {"what": "isolation", "says": "worker trio was split: middle runs alone", "unix_s": 2.0}
+    found = {"what": "isolation", "says": "worker trio: middle is the culprit", "unix_s": 3.0}
+
+    assert telling.answers(record, [split, found])["done"] == (
+        "the keeper started it again at once; worker trio was split: middle runs alone"
+    )
+
+
+def test_a_suspicion_that_was_shown_only_claims_no_remedy() -> None:
+    """ "Holdfast looks whether it comes back", under something that has been there for half an hour."""
+    shown: dict[str, Any] = {"worker": "web", "kind": "stalled", "opened_unix_s": 1.0, "verdict": "open", "cause": {"flag": {"flag": "stalled"}}}  # fmt: skip
+    remedied = [{"what": "remedy", "says": "killed and started again", "unix_s": 2.0}]
+
+    assert telling.answers(shown, [])["done"].startswith("nothing so far")
+    assert "here it is told when it is over" in telling.answers(shown, [])["helped"]
+    assert telling.answers(shown, remedied)["helped"] == "Holdfast looks whether it comes back"
+
+
+def test_what_nobody_but_a_person_can_mend_says_so() -> None:
+    """Under "nothing was done" somebody at 3 am goes back to bed."""
+    disk: dict[str, Any] = {"worker": "@node", "kind": "disk_filling", "opened_unix_s": 1.0, "cause": {"says": "full in 27 s"}}  # fmt: skip
+
+    assert telling.answers(disk, [])["done"] == "nothing: a person has to"
+    over = [{"what": "verdict", "verdict": "cured", "unix_s": 2.0}]
+    assert telling.answers(disk, over)["done"] == "nothing was done"
+
+
 def test_a_record_of_odd_shapes_does_not_break_the_answers() -> None:
     """Evidence is written by processes that may be killed, of versions that may be newer."""
     record: dict[str, Any] = {

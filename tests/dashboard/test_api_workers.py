@@ -99,6 +99,7 @@ def test_a_death_leads_to_its_incident_and_a_restart_to_none() -> None:
     assert [one["ended_unix_s"] for one in told] == [19.5, 29.0, None]
     assert "status 1" in told[0]["status_words"]
     assert told[1]["status_words"].endswith("restarted by somebody")
+    assert ":" not in told[1]["status_words"]  # "it ended by itself, restarted by somebody"
 
 
 def test_the_plan_is_read_in_both_of_its_forms(node: FakeNode) -> None:

@@ -52,6 +52,14 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
+#: As route.js does it, and then two frames: what was there before is gone.
+WALK = """path => new Promise((done) => {
+  if (path !== location.pathname + location.search) history.pushState(null, "", path);
+  dispatchEvent(new PopStateEvent("popstate", { state: null }));
+  requestAnimationFrame(() => requestAnimationFrame(() => done()));
+})"""
+
+
 class Person:
     """Somebody with a browser of their own."""
 
@@ -74,13 +82,15 @@ class Person:
             self.faults.append(text)
 
     def enter(self, role: str = "operator") -> Person:
-        """Sign in by a one-time link."""
+        """Sign in by a one-time link, which leaves nothing in the address: that lands in histories and screenshots."""
         self.page.goto(self.clinic.link(role))
         self.page.get_by_role("navigation", name="Screens").wait_for()
+        assert "token" not in self.page.url
         return self
 
     def go(self, path: str) -> None:
-        self.page.goto(self.clinic.url + path)
+        """Go to another screen as by a link of the page: without loading it anew."""
+        self.page.evaluate(WALK, path)
         self.page.locator("main h1").first.wait_for()
         wait_for(
             lambda: "Reading" not in self.page.locator("main").inner_text(), f"{path} to be read"
@@ -94,12 +104,25 @@ class Person:
     def text(self) -> str:
         return self.page.locator("main").inner_text()
 
+    def has_focus(self) -> str:
+        """Return the words of what the next key would press."""
+        return str(self.page.evaluate("document.activeElement.textContent"))
+
     def sees(self, pattern: str) -> None:
         """Wait until the page says something."""
         wait_for(
             lambda: re.search(pattern, self.text(), re.IGNORECASE),
             f"{pattern!r} in {self.page.url}",
         )
+
+    def is_innocent(self) -> None:
+        """Nothing was asked of anybody else, and nothing of the page broke; told once."""
+        foreign = [url for url in self.asked if not url.startswith((self.clinic.url, "data:", "blob:"))]  # fmt: skip
+        faults = list(self.faults)
+        self.asked.clear()
+        self.faults.clear()
+        assert not foreign
+        assert not faults
 
 
 @pytest.fixture
@@ -114,22 +137,46 @@ def visit(browser: Browser, clinic: Clinic) -> Iterator[Visit]:
     yield another
     for person in people:
         person.context.close()
-        foreign = [
-            url for url in person.asked if not url.startswith((clinic.url, "data:", "blob:"))
-        ]
-        assert not foreign
-        assert not person.faults
+        person.is_innocent()
+
+
+@pytest.fixture(scope="module")
+def signed_in(browser: Browser, clinic: Clinic) -> Iterator[Person]:
+    """Somebody whose page stays open all day, as it does on a second screen."""
+    person = Person(browser, clinic).enter()
+    yield person
+    person.context.close()
+
+
+@pytest.fixture
+def desk(signed_in: Person) -> Iterator[Person]:
+    """The operator's open page: at Now, with nothing left over from before."""
+    page = signed_in.page
+    while page.locator("dialog[open]").count():
+        page.keyboard.press("Escape")
+    signed_in.go("/")
+    yield signed_in
+    signed_in.is_innocent()
 
 
 # -- who comes in ----------------------------------------------------------------------------------
 
 
-def test_a_stranger_sees_how_to_sign_in_and_nothing_else(visit: Visit, clinic: Clinic) -> None:
-    stranger = visit()
-    stranger.page.goto(f"{clinic.url}/workers/web")
-    stranger.page.get_by_label("Password").wait_for()
-    assert "sleeper" not in stranger.page.content()
-    assert "clinic" not in stranger.page.content()
+def test_a_stranger_sees_how_to_sign_in_and_nothing_else_until_the_password_fits(
+    visit: Visit, clinic: Clinic
+) -> None:
+    person = visit()
+    person.page.goto(f"{clinic.url}/workers/web")
+    person.page.get_by_label("Password").wait_for()
+    assert "sleeper" not in person.page.content()
+    assert "clinic" not in person.page.content()
+    for password in ("wrong", PASSWORD):
+        person.page.get_by_label("Name").fill("ann")
+        person.page.get_by_label("Password").fill(password)
+        person.page.keyboard.press("Enter")
+        if password == "wrong":
+            person.page.get_by_text("that did not fit").wait_for()
+    person.page.get_by_role("navigation", name="Screens").wait_for()
 
 
 def test_fifty_hostile_requests_get_nothing_and_change_nothing(clinic: Clinic) -> None:
@@ -143,28 +190,11 @@ def test_fifty_hostile_requests_get_nothing_and_change_nothing(clinic: Clinic) -
     assert {name: clinic.worker(name)["pid"] for name in before} == before
 
 
-def test_a_link_leaves_nothing_in_the_address(visit: Visit) -> None:
-    """The address lands in histories and screenshots."""
-    person = visit().enter()
-    assert "token" not in person.page.url
-
-
-def test_a_password_signs_in_and_a_wrong_one_says_so(visit: Visit, clinic: Clinic) -> None:
-    person = visit()
-    person.page.goto(clinic.url)
-    for password in ("wrong", PASSWORD):
-        person.page.get_by_label("Name").fill("ann")
-        person.page.get_by_label("Password").fill(password)
-        person.page.keyboard.press("Enter")
-        if password == "wrong":
-            person.page.get_by_text("that did not fit").wait_for()
-    person.page.get_by_role("navigation", name="Screens").wait_for()
-
-
 def test_a_reader_has_no_buttons_that_order_anything(visit: Visit) -> None:
     person = visit().enter("reader")
     person.go("/workers/sleeper")
     assert person.page.get_by_role("button", name="Restart").count() == 0
+    assert person.page.get_by_role("group", name="Orders").count() == 0
     refused = person.page.evaluate(
         """async () => (await fetch("/api/orders", {method: "POST", headers: {"content-type": "application/json", "x-holdfast": "1"},
              body: JSON.stringify({do: "restart", worker: "sleeper"})})).status"""
@@ -175,14 +205,12 @@ def test_a_reader_has_no_buttons_that_order_anything(visit: Visit) -> None:
 # -- the screens -----------------------------------------------------------------------------------
 
 
-def test_when_all_is_well_one_sentence_says_so(visit: Visit) -> None:
-    person = visit().enter()
-    person.sees("all is well")
+def test_when_all_is_well_one_sentence_says_so(desk: Person) -> None:
+    desk.sees("all is well")
 
 
-def test_each_screen_has_what_it_is_for(visit: Visit, clinic: Clinic) -> None:
+def test_each_screen_has_what_it_is_for(desk: Person, clinic: Clinic) -> None:
     clinic.holdfast("jobs", "push", "fails", "x.html")
-    person = visit().enter()
     for path, expected in {
         "/workers": r"sleeper[\s\S]*running",
         "/workers/web": r"container",
@@ -191,22 +219,27 @@ def test_each_screen_has_what_it_is_for(visit: Visit, clinic: Clinic) -> None:
         "/machine": r"free of",
         "/jobs?state=retry": r"fails",
     }.items():
-        person.go(path)
-        person.sees(expected)
-    person.page.get_by_role("link", name="fails").click()
-    person.sees("no such page: x.html")
+        desk.go(path)
+        desk.sees(expected)
+    desk.page.get_by_role("link", name="fails").click()
+    desk.sees("no such page: x.html")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_screen_can_be_used_by_everybody(theme: Any, visit: Visit) -> None:
+def test_every_screen_can_be_used_by_everybody(desk: Person) -> None:
     """WCAG 2.2 AA, as far as axe-core can tell: names, roles, focus, contrast. The dark theme differs in contrast only."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs extra dev")
-    only = {"type": "tag", "values": AXE_TAGS} if theme == "light" else {"type": "rule", "values": ["color-contrast"]}  # fmt: skip
-    person = visit(color_scheme=theme, bypass_csp=True).enter()
+    whole = {"type": "tag", "values": AXE_TAGS}
+    contrast = {"type": "rule", "values": ["color-contrast"]}
+    judge = axe.Axe()
     for path in SCREENS:
-        person.go(path)
-        found = axe.Axe().run(person.page, options={"runOnly": only, "resultTypes": ["violations"]})
-        assert found.violations_count == 0, f"{path}: {found.generate_report()}"
+        desk.go(path)
+        for theme, only in (("light", whole), ("dark", contrast)):
+            desk.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+            desk.page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)  # fmt: skip
+            found = judge.run(desk.page, options={"runOnly": only, "resultTypes": ["violations"]})
+            assert found.violations_count == 0, f"{path}, {theme}: {found.generate_report()}"
+            judge = axe.Axe("0")  # it is in the page now
+    desk.page.emulate_media(color_scheme="light")
 
 
 def test_on_a_phone_nothing_has_to_be_pushed_sideways(visit: Visit) -> None:
@@ -221,66 +254,72 @@ def test_on_a_phone_nothing_has_to_be_pushed_sideways(visit: Visit) -> None:
 
 
 def test_a_crash_is_told_while_it_happens_and_its_page_answers_five_questions(
-    visit: Visit, clinic: Clinic
+    desk: Person, clinic: Clinic
 ) -> None:
     """From the fault to the verdict, without a reload."""
     before = len(clinic.incidents("fragile"))
-    person = visit().enter()
-    person.go("/incidents")
+    desk.go("/incidents")
     clinic.crash()
-    link = person.page.get_by_role("link", name=re.compile("fragile.*SIGSEGV")).first
+    link = desk.page.get_by_role("link", name=re.compile("fragile.*SIGSEGV")).first
     wait_for(lambda: len(clinic.incidents("fragile")) > before, "the incident")
     link.click()
-    person.page.get_by_role("heading", name=re.compile("SIGSEGV")).wait_for()
-    answers = person.page.locator(".answers")
+    desk.page.get_by_role("heading", name=re.compile("SIGSEGV")).wait_for()
+    answers = desk.page.locator(".answers")
     for question in ("What broke", "Since when", "Why", "What was done", "Did it help"):
         assert question in answers.inner_text()
-    assert "fragile.py" in person.text() or "string_at" in person.text()
+    assert "fragile.py" in desk.text() or "string_at" in desk.text()
     wait_for(lambda: "cured" in answers.inner_text(), "the verdict to come by itself", 40)
+    assert "Now: running for" in answers.inner_text()
 
-    person.page.get_by_role("tab", name="Stacks").click()
-    person.sees(r"fragile\.py")
-    with person.page.expect_download() as bundle:
-        person.page.get_by_role("link", name="Download the bundle").click()
+    desk.page.get_by_role("tab", name="Stacks").click()
+    desk.sees(r"fragile\.py")
+    with desk.page.expect_download() as bundle:
+        desk.page.get_by_role("link", name="Download the bundle").click()
     assert bundle.value.suggested_filename.endswith((".tar.gz", ".tgz"))
 
 
 def test_with_the_keyboard_alone_a_worker_is_found_and_restarted(
-    visit: Visit, clinic: Clinic
+    desk: Person, clinic: Clinic
 ) -> None:
     before = clinic.worker("sleeper")["pid"]
-    person = visit().enter()
-    person.sees("workers")
-    keys = person.page.keyboard
+    desk.sees("workers")
+    keys = desk.page.keyboard
     for key in ("g", "w"):
         keys.press(key)
-    person.page.get_by_role("heading", name="Workers").wait_for()
+    desk.page.get_by_role("heading", name="Workers").wait_for()
     keys.press("/")
     keys.type("sleep")
     keys.press("Escape")
     keys.press("j")
     keys.press("Enter")
-    person.page.get_by_role("heading", name="sleeper").wait_for()
+    desk.page.get_by_role("heading", name="sleeper").wait_for()
     keys.press("r")
-    person.page.get_by_role("dialog").wait_for()
+    desk.page.get_by_role("dialog").wait_for()
+    keys.press("Escape")
+    assert desk.page.get_by_role("dialog").count() == 0
+    desk.page.get_by_role("button", name="Restart").focus()
+    keys.press("Enter")
+    desk.page.get_by_role("dialog").wait_for()
     keys.press("Enter")
     wait_for(lambda: clinic.worker("sleeper")["pid"] not in (None, before), "another life")
-    person.sees(str(clinic.worker("sleeper")["pid"]))
+    desk.sees(str(clinic.worker("sleeper")["pid"]))
+    # Where the dialog came from, through all states of the button and of its worker.
+    desk.page.get_by_role("button", name="Restart", exact=True).wait_for()
+    assert desk.has_focus() == "Restart"
     assert "restart" in clinic.holdfast("dashboard", "audit")
 
 
-def test_stacks_and_a_profile_are_taken_by_button(visit: Visit, clinic: Clinic) -> None:
-    """The button says what is under way, whoever ordered it; two people must not profile the same worker at once."""
-    person, other = visit().enter(), visit().enter("reader")
-    orders = person.page.get_by_role("group", name="Orders")
-    person.go("/workers/web")
+def test_stacks_and_a_profile_are_taken_by_button(desk: Person, clinic: Clinic) -> None:
+    """The button says what is under way: two people must not profile the same worker at once."""
+    orders = desk.page.get_by_role("group", name="Orders")
+    desk.go("/workers/web")
     orders.get_by_role("button", name="Profile 5 s").click()
     under_way = orders.get_by_role("button", name="Profiling …")
     under_way.wait_for()
     assert under_way.is_disabled()
 
     orders.get_by_role("button", name="Stacks").click()
-    dialog = person.page.get_by_role("dialog")
+    dialog = desk.page.get_by_role("dialog")
     dialog.wait_for()
     assert "web" in dialog.inner_text()
     assert "Thread" in dialog.inner_text() or "thread" in dialog.inner_text()
@@ -289,17 +328,15 @@ def test_stacks_and_a_profile_are_taken_by_button(visit: Visit, clinic: Clinic) 
     dialog.get_by_text("own").first.wait_for()  # what the profile says, by function
     assert "/flame/#profileURL=" in (dialog.get_by_role("link").get_attribute("href") or "")
     orders.get_by_role("button", name="Profile 5 s").wait_for()
-    assert other.page.get_by_role("group", name="Orders").count() == 0
     done = [one for one in clinic.audit() if one.startswith(("profile web: done", "stacks web: done"))]  # fmt: skip
     assert len(done) == 2
 
 
-def test_a_component_is_isolated_and_joined_by_button(visit: Visit, clinic: Clinic) -> None:
+def test_a_component_is_isolated_and_joined_by_button(desk: Person, clinic: Clinic) -> None:
     """Three components in one process, and one of them crashes: from then on alone."""
-    person = visit().enter()
-    person.go("/workers/trio?tab=plan")
-    person.page.get_by_role("button", name="Isolate middle").click()
-    question = person.page.get_by_role("dialog")
+    desk.go("/workers/trio?tab=plan")
+    desk.page.get_by_role("button", name="Isolate middle").click()
+    question = desk.page.get_by_role("dialog")
     question.get_by_role("heading", name="Run trio / middle in a process of its own?").wait_for()
     question.get_by_role("button", name="Isolate").click()
     wait_for(lambda: clinic.workers().get("trio+middle", {}).get("ready"), "the component alone")
@@ -312,83 +349,90 @@ def test_a_component_is_isolated_and_joined_by_button(visit: Visit, clinic: Clin
     assert clinic.worker("trio")["pid"] == others
     assert not clinic.incidents("trio")
 
-    person.go("/workers/trio%2Bmiddle")
-    person.page.get_by_role("button", name="Join again").click()
-    person.page.get_by_role("dialog").get_by_role("button", name="Join again").click()
-    person.sees("it was a part of trio")
+    desk.go("/workers/trio%2Bmiddle")
+    desk.page.get_by_role("button", name="Join again").click()
+    desk.page.get_by_role("dialog").get_by_role("button", name="Join again").click()
+    desk.sees("it was a part of trio")
     wait_for(lambda: clinic.worker("trio")["ready"], "all three of them")
     assert "trio+middle" not in clinic.workers()
 
 
-def test_the_dashboard_restarts_itself_by_button_and_the_record_is_whole(visit: Visit, clinic: Clinic) -> None:  # fmt: skip
+def test_the_dashboard_restarts_itself_by_button_and_the_record_is_whole(desk: Person, clinic: Clinic) -> None:  # fmt: skip
     """Who carries the order out is killed by it; the next life says how it ended, to the record and to the page."""
-    person = visit().enter()
-    person.go("/workers/dashboard")
+    desk.go("/workers/dashboard")
     before = clinic.worker("dashboard")["pid"]
-    person.page.get_by_role("button", name="Restart").first.click()
-    person.page.get_by_role("dialog").get_by_role("button", name="Restart").click()
+    desk.page.get_by_role("button", name="Restart").first.click()
+    desk.page.get_by_role("dialog").get_by_role("button", name="Restart").click()
     wait_for(lambda: clinic.worker("dashboard")["pid"] not in (None, before), "the next life")
     wait_for(lambda: any(one.startswith("restart dashboard: done") for one in clinic.audit()), "the end of the entry")  # fmt: skip
-    person.page.locator(".toast.good").wait_for()
-    assert "dashboard" in person.page.locator(".toast.good").inner_text()
+    desk.page.locator(".toast.good", has_text="dashboard").wait_for()
 
 
-def test_an_alert_is_acknowledged_and_snoozed_by_button(visit: Visit, clinic: Clinic) -> None:
+def test_an_alert_is_acknowledged_and_snoozed_by_button(desk: Person, clinic: Clinic) -> None:
     """The same words on Now and on the incident; the one who sends alerts does it, and the record has who wanted it."""
     (clinic.tmp / "moody").touch()
     wait_for(lambda: clinic.alert_of("moody").get("incidents"), "the alert", 30)
-    person = visit().enter()
-    person.sees("moody[\\s\\S]*critical alert, firing")
-    row = person.page.locator(".thing", has_text="moody").first
+    desk.sees("moody[\\s\\S]*critical alert, firing")
+    row = desk.page.locator(".thing", has_text="moody").first
     row.get_by_role("button", name="Acknowledge", exact=True).click()
     row.get_by_role("button", name="Acknowledged").wait_for()
     assert row.get_by_role("button", name="Acknowledged").is_disabled()
     alert = clinic.alert_of("moody")
     assert alert["state"] == "acknowledged"
 
-    person.go(f"/incidents/{alert['incidents'][-1]}")
-    person.page.get_by_role("button", name="Acknowledged").wait_for()
-    person.page.get_by_role("button", name="Snooze 1 h").click()
-    person.page.get_by_role("button", name="Snoozed").wait_for()
+    desk.go(f"/incidents/{alert['incidents'][-1]}")
+    desk.page.get_by_role("button", name="Acknowledged").wait_for()
+    desk.page.get_by_role("button", name="Snooze 1 h").click()
+    desk.page.get_by_role("button", name="Snoozed").wait_for()
     assert clinic.alert_of("moody")["state"] == "snoozed"
     assert {f"ack {alert['id']}: acknowledged", f"snooze {alert['id']}: snoozed"} <= set(clinic.audit())  # fmt: skip
     (clinic.tmp / "moody").unlink()
     clinic.holdfast("start", "moody")
 
 
-def test_a_question_mark_shows_the_keys(visit: Visit) -> None:
-    person = visit().enter()
-    person.page.keyboard.press("?")
-    person.page.get_by_role("dialog").get_by_text("go to Workers").wait_for()
+def test_a_question_mark_shows_the_keys(desk: Person) -> None:
+    desk.page.keyboard.press("?")
+    desk.page.get_by_role("dialog").get_by_text("go to Workers").wait_for()
 
 
-def test_a_row_changes_by_itself_when_its_worker_does(visit: Visit, clinic: Clinic) -> None:
-    person = visit().enter()
-    person.go("/workers")
+def test_a_row_changes_by_itself_when_its_worker_does(desk: Person, clinic: Clinic) -> None:
+    desk.go("/workers?sort=restarts")
     pid = clinic.worker("sleeper")["pid"]
-    person.sees(f"{pid}")
+    desk.sees(f"{pid}")
+    desk.page.get_by_role("link", name="sleeper").focus()
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: clinic.worker("sleeper")["pid"] not in (None, pid), "the next life")
-    person.sees(str(clinic.worker("sleeper")["pid"]))
+    desk.sees(str(clinic.worker("sleeper")["pid"]))
+    assert desk.has_focus() == "sleeper"
+
+
+def test_a_row_that_is_sorted_anew_keeps_the_focus(desk: Person) -> None:
+    """Whoever has no mouse would begin at the top of the page again, once a second."""
+    desk.go("/workers?sort=worker")
+    link = desk.page.get_by_role("link", name="sleeper")
+    link.focus()
+    place = link.evaluate("link => link.closest('tr').rowIndex")
+    desk.page.keyboard.press("s")  # the other way round
+    desk.page.wait_for_function("place => [...document.querySelectorAll('tr a')].find((a) => a.textContent === 'sleeper').closest('tr').rowIndex !== place", arg=place)  # fmt: skip
+    assert desk.has_focus() == "sleeper"
 
 
 def test_a_dashboard_that_is_killed_comes_back_under_the_open_page(
-    visit: Visit, clinic: Clinic
+    desk: Person, clinic: Clinic
 ) -> None:
     """Nobody is signed out, and no worker notices."""
-    person = visit().enter()
-    person.go("/workers")
+    desk.go("/workers")
     others = {name: clinic.worker(name)["pid"] for name in ("web", "sleeper", "router")}
     old = clinic.worker("dashboard")["pid"]
-    mark = person.page.evaluate("performance.timeOrigin")
-    asked = len(person.asked)
+    mark = desk.page.evaluate("performance.timeOrigin")
+    asked = len(desk.asked)
     os.kill(old, signal.SIGKILL)
-    wait_for(lambda: person.has_asked("/api/live", asked), "the page to connect again")
+    wait_for(lambda: desk.has_asked("/api/live", asked), "the page to connect again")
     wait_for(lambda: clinic.worker("dashboard")["pid"] not in (None, old), "the next dashboard")
-    wait_for(lambda: "Not connected" not in person.page.inner_text("body"), "the page to be live")
-    assert person.page.evaluate("performance.timeOrigin") == mark  # the same page, not loaded anew
+    wait_for(lambda: "Not connected" not in desk.page.inner_text("body"), "the page to be live")
+    assert desk.page.evaluate("performance.timeOrigin") == mark  # the same page, not loaded anew
     assert {name: clinic.worker(name)["pid"] for name in others} == others
-    person.sees("sleeper")
+    desk.sees("sleeper")
 
 
 def test_a_flame_graph_opens_in_the_page(visit: Visit, clinic: Clinic) -> None:

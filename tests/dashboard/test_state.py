@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from cli.fake_node import FakeNode, planned
 from dashboard.seen import break_something, place
 from holdfast.dashboard import figures, now, state
 from holdfast.dashboard.state import View, compact, delta
-from holdfast.wire import layout, sample
+from holdfast.wire import beats, layout, sample
 
 
 @pytest.fixture
@@ -97,6 +98,26 @@ def test_a_keeper_that_does_not_answer_is_said_and_the_workers_stay(node: FakeNo
     assert not found["node"]["keeper_answers"]
     assert list(found["workers"]) == ["web", "mail"]
     assert (found["now"]["level"], "keeper" in found["now"]["says"]) == ("care", True)
+
+
+def test_a_keeper_that_beats_no_more_is_asked_although_nothing_happens(node: FakeNode) -> None:
+    """Where no worker dies nobody needs a keeper, until one does: then it is too late to hear of it."""
+    asked: list[Any] = []
+    slots = bytearray(beats.SIZE)
+    view = View(place(node))
+    view.look()
+
+    def status(request: dict[str, Any]) -> dict[str, Any]:
+        asked.append(request)
+        return {"workers": []}
+
+    node.on["status"] = status
+
+    for age_s in (0.5, 60.0):
+        beats.write(memoryview(slots), "keeper", int((time.monotonic() - age_s) * 1e9), 1)
+        Path(node.run_dir, layout.BEATS).write_bytes(slots)
+        view.look()
+        assert bool(asked) == (age_s > 1.0)
 
 
 def test_a_node_that_is_down_is_lost_and_its_last_plan_is_shown(node: FakeNode) -> None:

@@ -139,3 +139,60 @@ def test_locals_are_told_without_secrets_and_without_the_interpreters_own() -> N
     assert owners.is_machinery(f"{STD}/threading.py")
     text = stacks.locals_as_text([thread])
     assert text == "Thread MainThread\n  /srv/app/a.py:5 in crunch\n    password = (not shown)\n    items = [1, 2]\n"  # fmt: skip
+
+
+POOL = f"{SITE}/redis/connection.py"
+
+
+def deadlocked(*frames: str) -> dict[str, Any]:
+    facts = flagged("deadlock")
+    facts.owners = {POOL: ("redis", "4.5.5"), f"{SITE}/redis/client.py": ("redis", "4.5.5")}
+    facts.live_stacks = [
+        {"thread": "Thread-1", "frames": list(frames), "current": False, "doing": "waits for a lock"},
+        {"thread": "Thread-2", "frames": [f"{POOL}:1448 in ConnectionPool.get_connection", "/srv/app/run.py:9 in count"],
+         "current": False, "doing": "waits for a lock"},
+    ]  # fmt: skip
+    facts.sites = {"stuck": [stack["frames"] for stack in facts.live_stacks]}
+    return first(facts)
+
+
+def test_a_destructor_that_comes_back_for_the_lock_of_its_own_pool_is_a_deadlock_with_itself() -> (
+    None
+):
+    """redis-py issue 2883: the collector deletes a subscription while its pool makes a connection, and all others wait behind it."""
+    found = deadlocked(
+        f"{POOL}:1497 in ConnectionPool.release",
+        f"{SITE}/redis/client.py:1418 in PubSub.__del__",
+        f"{POOL}:949 in AbstractConnection.__init__",
+        f"{POOL}:1452 in ConnectionPool.get_connection",
+        "/srv/app/run.py:37 in follow",
+    )
+
+    assert found["function"] == "ConnectionPool.release"
+    assert "Deadlock of a thread with itself: Thread-1" in found["says"]
+    assert "through PubSub.__del__" in found["says"]
+
+
+def test_two_methods_of_one_class_on_a_stack_are_no_deadlock_of_a_thread_with_itself() -> None:
+    found = deadlocked(
+        f"{POOL}:1497 in ConnectionPool.release",
+        f"{POOL}:1452 in ConnectionPool.get_connection",
+        "/srv/app/run.py:37 in follow",
+    )
+
+    assert "with itself" not in found["says"]
+
+
+def test_a_line_that_computes_for_a_request_comes_before_the_line_that_waits_for_it() -> None:
+    """pypdf 3.8.1: a handler awaits a thread that never ends; to look at the handler helps nobody."""
+    facts = flagged("slow")
+    facts.owners = {f"{SITE}/pypdf/reader.py": ("pypdf", "3.8.1")}
+    facts.pulse = {"in_flight": 2}
+    facts.sites = {"waiting": [[1, 46.0, "/srv/app/run.py:47 in text", "", ["/srv/app/run.py:47 in text"]]]}  # fmt: skip
+    parse = f"/srv/app/run.py:43 in extract;{SITE}/pypdf/reader.py:1019 in Reader.parse"
+    facts.profile = sampled((parse, 45))
+
+    assert first(facts)["package"] == "pypdf"
+
+    facts.profile = sampled((parse, 8))  # it hardly works: it waits
+    assert "does not answer" in first(facts)["says"]

@@ -306,6 +306,23 @@ def test_without_a_good_start_the_newest_files_are_named() -> None:
     ]
 
 
+def test_of_many_files_that_changed_those_come_first_that_it_was_in() -> None:
+    """Five files of a deployment, written in one second: the three newest were named, and the guilty one was not."""
+    now = {
+        "files": {f"{name}.py": [1_900_000_000_000 + at, 1, "x"] for at, name in enumerate("abcde")}
+    }
+
+    said = changes.compare(
+        {}, now, 2000.0, on_stacks=["/srv/app/a.py", "/usr/lib/python3.11/threading.py"]
+    )
+
+    assert [words.split()[1] for words in said] == ["a.py", "e.py", "d.py"]
+    old = {"files": {f"{name}.py": [0, 1, "y"] for name in "abcde"}}
+    assert changes.compare(old, now, 2000.0, on_stacks=["/srv/app/b.py"])[0].startswith(
+        "file b.py "
+    )
+
+
 def test_numbers_alone_blame_nobody_for_memory() -> None:
     """Before a memory kill the rules are not even imported; whatever names code has them asked after all."""
     order = {"worker": "crawler", "live": True, "flag": {"flag": "memory_over_limit", "says": "x"}}

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.diagnosis.story import headline, story
 
-INCIDENT = {
+INCIDENT: dict[str, Any] = {
     "id": "2024-11-03-backend-2", "worker": "backend", "component": "board", "kind": "crash",
     "title": 'worker "backend": component "board" crashed: ValueError: bad tag', "opened_unix_s": 1730603502.0, "start": 7,
     "pid": 4711, "lived_s": 2460.0, "status": 256, "status_words": "exited with status 1: a general error", "restarts": 6,
@@ -47,6 +48,46 @@ Look         log.txt, stacks.txt
              holdfast logs --worker backend   (it happened at 2024-11-03 03:11:42 UTC)
 """
     )
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_in_a_terminal_of_any_width_a_line_goes_on_below_where_it_began(width: int) -> None:
+    """The terminal itself breaks lines in the middle of words, and begins at the left edge: nobody finds the next heading."""
+    says = "word " * 60
+    finding = {"confidence": "likely", "says": says, "rests_on": ["stacks.txt"]}
+    why = [{"confidence": "certain", "says": says}]
+    whole = {
+        **INCIDENT,
+        "findings": [finding],
+        "cause": {**INCIDENT["cause"], "why": why},
+        "title": says,
+    }
+    told = story(whole, [], 0, width).splitlines()
+
+    # Commands and paths are there to be copied: they stay whole.
+    broken = [
+        line for line in told if not line[13:].lstrip().startswith(("/", "in /", "holdfast "))
+    ]
+    assert max(map(len, broken)) <= width
+    head = told.index("")
+    assert all(line.startswith("  ") for line in told[1:head])
+    headings = [line[:13].strip() for line in told[head:] if line[:1].strip()]
+    assert headings == ["What broke", "Since", "Finding", "Why", "Where", "Changed", "Done", "Did it help", "Look"]  # fmt: skip
+    assert sum(line.split().count("word") for line in told) >= 60
+
+
+def test_what_is_not_there_says_why_once() -> None:
+    """ "missed: log, log" leaves everybody asking whether it was lost."""
+    missed = [
+        {"what": "log", "why": "late"},
+        {"what": "log", "why": "this life wrote nothing"},
+        {"what": "pulse"},
+        "odd",
+    ]
+    told = story({**INCIDENT, "worker": "@node", "evidence": {"missed": missed, "took_s": 0.1}}, [])
+
+    assert "evidence taken in 0.1 s; not there: log (this life wrote nothing), pulse\n" in told
+    assert "What broke   this machine" in told
 
 
 def test_a_long_history_keeps_its_newest_rows() -> None:

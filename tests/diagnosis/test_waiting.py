@@ -93,3 +93,16 @@ def test_tasks_that_are_no_requests_wait_for_a_semaphore() -> None:
 
 def test_where_nobody_waits_nothing_is_said() -> None:
     assert findings([], [], in_flight=3) == []
+
+
+def test_an_executor_without_a_thread_left_names_the_line_that_keeps_its_threads() -> None:
+    """asgiref issue 348: a view waits in a thread for a job that needs that very thread."""
+    bridge = "/srv/venv/lib/python3.11/site-packages/asgiref/sync.py"
+    middleware = f"{APP}/run.py:38 in middleware"
+    executor = "concurrent.futures.ThreadPoolExecutor"
+    waiting = [[12, 21.0, middleware, executor, [f"{bridge}:206 in AsyncToSync.__call__", middleware]]]  # fmt: skip
+
+    (found,) = findings(waiting, [], in_flight=12)
+
+    assert (found["package"], found["function"]) == ("asgiref", "middleware")
+    assert "a job of the same executor" in found["says"]

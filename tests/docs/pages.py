@@ -158,7 +158,7 @@ class Session:
             (tools / name).chmod(0o755)
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HOLDFAST_")}
         self.env = kept | {
-            "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "100",
+            "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "120",
             "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1",
             # What a page shows is what happens, not how fast it happens on a busy machine.
             "HOLDFAST_SLOWNESS": str(10 * SLOWNESS),

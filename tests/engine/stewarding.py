@@ -50,6 +50,11 @@ for line in sys.stdin:
         continue
     if do == "begin":
         recorder.begin(int(words[0]), int(words[1]), (words[2:] or ["jid"])[0].encode(), b"Klass", 1, 0, time.monotonic_ns(), time.time())
+    elif do == "late":
+        now_ns = time.monotonic_ns()
+        recorder.begin(int(words[0]), int(words[1]), b"jid", b"Klass", 1, now_ns - 10**10, now_ns - 2 * 10**10, time.time())
+    elif do == "quiet":
+        recorder.put(48, 1)
     elif do == "end":
         recorder.end(int(words[0]), int(words[1]), int(words[2]))
     elif do == "meant":

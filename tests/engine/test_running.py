@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -104,6 +104,25 @@ def test_no_exception_of_a_job_ends_the_worker(worker: Worker) -> None:
 
     worker.wait_effect("after")
     wait_for(lambda: len(worker.retries()) == 2 * len(endings), "all to be tried again")
+    assert worker.process.poll() is None
+
+
+def test_nothing_that_a_stranger_says_of_a_job_ends_the_worker(worker: Worker) -> None:
+    """Anybody can push into a queue. One job with a timeout that no clock can count ended each worker that took it, before it was begun."""
+    said: list[dict[str, Any]] = [
+        {"hf": {"timeout": 1e300}}, {"hf": {"timeout": 10**400}}, {"hf": {"timeout": -1}}, {"hf": {"timeout": "1"}},
+        {"hf": {"backoff": ["a", "b", "c"]}}, {"hf": {"backoff": [1, 1.0000001, 1e9]}, "retry": 10**300, "retry_count": 10**200},
+        {"retry": 10**300, "retry_count": 10**200}, {"hf": {"strikes": "x"}}, {"hf": {"expires": 10**400}}, {"retry_for": 1e308},
+    ]  # fmt: skip
+    worker.tasks('@job(name="fail")\ndef fail(): 1 / 0\n')
+    for more in said:
+        worker.push("fail", **more)
+    worker.push("write", "after")
+
+    worker.start_ready()
+
+    worker.wait_effect("after")
+    wait_for(lambda: len(worker.retries()) == len(said), "all to be tried again")
     assert worker.process.poll() is None
 
 

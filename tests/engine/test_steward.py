@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.stewarding import Estate, Flaky, job, numbers, parsed, refused
+from holdfast.engine import tending
 from holdfast.engine.dying import Death
 from holdfast.engine.recovery import KILLED
 from holdfast.model.jobs import Beat, StoreDownError
@@ -412,6 +413,38 @@ def test_a_worker_whose_jobs_others_have_by_now_is_told_that_its_lease_is_over(
     assert numbers(estate.store, "queue:default") == [0], "there once"
 
 
+def test_a_store_that_answers_and_takes_nothing_is_not_back(estate: Estate) -> None:
+    """On a full disk it was found to be back and away again 25 times a second, and said so each time: into a log, on that disk."""
+
+    class Full(Flaky):
+        is_full = False
+
+        def __getattr__(self, name: str) -> object:
+            ask = super().__getattr__(name)
+
+            def write(*args: object) -> object:
+                if self.is_full and name not in ("expired", "held", "page", "check"):
+                    self.calls.append(name)
+                    raise StoreDownError("the disk is full")
+                return ask(*args)
+
+            return write
+
+    flaky = estate.watched = Full(estate.store, "redis://elsewhere:6379/0")
+    estate.lease_s = 1.5
+    worker = estate.puppet()
+    estate.start()
+    estate.wait(lambda: worker.flight().lease_until_ns, "the first renewal")
+    flaky.is_full = True
+    asked = flaky.calls.count("renew")
+    estate.wait(lambda: flaky.calls.count("renew") > asked + 4, "it to ask again and again")
+
+    assert [said for said in estate.said if "the store is back" in said] == []
+    assert sum("cannot be reached" in said for said in estate.said) == 1
+    flaky.is_full = False
+    estate.wait(lambda: any("the store is back" in said for said in estate.said), "it to be back")
+
+
 def test_owners_of_a_machine_that_is_gone_are_recovered_without_blame(estate: Estate) -> None:
     """No recorder, no pidfd, only a lease that nobody renews."""
     estate.lease_s = 3.0
@@ -440,6 +473,48 @@ def test_after_an_outage_nobody_is_swept_before_all_had_time_to_renew(estate: Es
 
     estate.wait(lambda: numbers(estate.store, "queue:default") == [0], "the job to come back")
     assert time.monotonic() - back_s > 1.5
+
+
+def test_who_holds_its_process_past_its_timeout_is_suspected_and_nobody_else(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C code that keeps the interpreter to itself: nothing in there can interrupt it, and all its neighbours stand still for ever."""
+    monkeypatch.setattr(tending, "_OVERDUE_S", 0.5)
+    estate.push(0, 1, 2)
+    worker = estate.puppet()
+    tokens = worker.do("claim", 3, "default")
+    estate.start()
+    worker.do("begin", 0, tokens[0])
+    worker.do("late", 1, tokens[1])
+
+    assert worker.process.wait(30 * SLOWNESS) == -signal.SIGABRT, (
+        "its fault handler writes down all stacks"
+    )
+    estate.causes.deaths[worker.pid] = Death("died", signal.SIGABRT)
+    estate.wait_settled(worker)
+
+    assert numbers(estate.store, "queue:quarantine") == [1]
+    assert numbers(estate.store, "queue:default") == [0, 2]
+    assert sum("its process cannot end it" in said for said in estate.said) == 1
+
+
+def test_who_gives_up_a_late_job_by_itself_is_left_alone(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has become quiet and waits for its other jobs; so is one that ends what was late in time, and one that somebody has stopped."""
+    monkeypatch.setattr(tending, "_OVERDUE_S", 0.5)
+    estate.push(0, 1, 2, 3)
+    quiet, quick, stopped, stuck = [estate.puppet(name) for name in ("crawl", "a", "b", "c")]
+    held = [puppet.do("claim", 1, "default")[0] for puppet in (quiet, quick, stopped, stuck)]
+    estate.start()
+    for puppet, token in zip((quiet, quick, stopped, stuck), held, strict=True):
+        puppet.do("late", 0, token)
+    quiet.do("quiet")
+    quick.do("end", 0, held[1], 1)
+    stopped.process.send_signal(signal.SIGSTOP)
+
+    assert stuck.process.wait(30 * SLOWNESS) == -signal.SIGABRT
+    assert [puppet.process.poll() for puppet in (quiet, quick, stopped)] == [None] * 3
 
 
 # -- the rest --------------------------------------------------------------------------------------------

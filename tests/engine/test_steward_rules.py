@@ -292,6 +292,23 @@ def test_a_changed_time_does_not_fire_for_the_past(tmp_path: Path, store: Store)
     assert _fired(store) == []
 
 
+def test_a_clock_that_is_set_back_does_not_silence_a_periodic_job(
+    tmp_path: Path, store: Store
+) -> None:
+    """The next slot was planned by the wrong clock: a year from now, and that it was declared a year from now, too."""
+    _publish(tmp_path)
+    cron = _cron(tmp_path, store)
+    cron.look(["crawl"])
+    year_s = 365 * 86400.0
+    cron.fire_due(NOON + year_s + 60)
+    cron.fire_due(NOON + year_s + 3601)
+
+    assert cron.fire_due(NOON + 60) == NOON + 3600
+    cron.fire_due(NOON + 3601)
+
+    assert [job["hf"]["cron"] - NOON for job in _fired(store)] == [year_s + 3600, 3600]
+
+
 def test_the_time_zone_of_a_job_counts(tmp_path: Path, store: Store) -> None:
     """Noon in Berlin is eleven o'clock UTC in winter."""
     _publish(tmp_path, "0 12 * * *", "Europe/Berlin")

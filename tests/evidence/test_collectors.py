@@ -323,3 +323,15 @@ def test_an_allocating_line_gets_the_name_of_its_function(tmp_path: Path) -> Non
     assert census.named(f"{path}:8 in ?") == f"{path}:8 in handle"
     assert census.named(f"{path}:1 in ?") == f"{path}:1 in <module>"
     assert census.named("/nowhere/a.py:3 in ?") == "/nowhere/a.py:3 in ?"
+
+
+def test_a_file_of_proc_is_read_to_its_end() -> None:
+    """The kernel gives the map of a process a page at a time: of forty libraries two were seen, and whose C code was loaded was not known."""
+    from holdfast.evidence.case import read_text
+
+    libraries = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if ".so" in line}  # fmt: skip
+    text = read_text("/proc/self/maps", 4 << 20)
+
+    assert len(text) > 8192
+    assert all(library in text for library in libraries)
+    assert len(read_text("/proc/self/maps", 100)) == 100

@@ -25,6 +25,14 @@ def deep(n):
     else: ctypes.string_at(0)
 deep(2)
 """
+FILLS = """
+import sys, time
+file = open(sys.argv[1], "ab", buffering=0)
+print("open", flush=True)
+for _ in range(6000):
+    file.write(b"x" * 100)
+    time.sleep(0.01)
+"""
 #: Tracking an object that is tracked already: what faulty C extensions do (a case of the real world).
 GC_TRACK = """
 import ctypes
@@ -354,11 +362,19 @@ def test_a_full_disk_of_the_node_itself_is_an_incident(node: Any) -> None:
         "seq": None, "flag": flag, "unix_s": time.time(), "deadline_s": 2.0, "live": False,
     })  # fmt: skip
 
-    found = node.incident("flag-@node-disk_low-1")
+    fat = f"{node.state_dir}/fat"
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", FILLS, fat], stdout=subprocess.PIPE) as writer:  # fmt: skip
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"open\n"
+        found = node.incident("flag-@node-disk_low-1")
+        writer.kill()
 
     assert found["kind"] == "disk"
     assert found["title"] == "this machine: 3 % of the disk are free"
     assert "free of" in node.file(found, "disk.txt")
+    (why,) = [one for one in found["cause"]["why"] if fat in one["says"]]
+    assert why["confidence"] == "likely"
+    assert f"(pid {writer.pid}) writes" in why["says"]
 
 
 def test_a_crash_loop_tells_of_the_last_death(node: Any) -> None:

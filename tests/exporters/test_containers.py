@@ -175,6 +175,71 @@ def test_probes_of_kubernetes_wait_as_long_as_the_watchdog_would(exporting: Expo
     assert container["startupProbe"]["failureThreshold"] == 60
 
 
+PLAIN = """# a remark stays
+include = ["conf.d/more.toml"]
+[node]
+name = "shop"
+
+[worker.web]
+command = ["sleep", "600", "--token=${TOKEN:-}"]
+env = { API_TOKEN = "${TOKEN:-}", WHERE = "redis://shop@cache" }
+"""
+MORE = '[worker.more]\ncommand = "sleep 1"\n'
+
+
+def test_the_configuration_is_a_config_map_over_the_one_of_the_image(
+    exporting: Exporting, tmp_path: Path
+) -> None:
+    """A changed limit should need no new image; and the pod has to be another one, for a file mounted by itself never changes under it."""
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "more.toml").write_text(MORE)
+    found = manifests(exporting, PLAIN)
+    template = found["Deployment", "shop"]["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    data = found["ConfigMap", "shop-config"]["data"]
+    volumes = {one["name"]: one for one in template["spec"]["volumes"]}
+    mounts = [one for one in container["volumeMounts"] if one["name"] == "config"]
+
+    assert data == {"holdfast.toml": PLAIN, "conf.d-more.toml": MORE}
+    assert {one["subPath"]: one["mountPath"] for one in mounts} == {
+        "holdfast.toml": "/srv/shop/holdfast.toml", "conf.d-more.toml": "/srv/shop/conf.d/more.toml",
+    }  # fmt: skip
+    assert all(one["readOnly"] for one in mounts)
+    assert volumes["config"] == {"name": "config", "configMap": {"name": "shop-config"}}
+    assert {one["name"] for one in container["volumeMounts"]} == set(volumes)
+    before = template["metadata"]["annotations"]
+    (tmp_path / "conf.d" / "more.toml").write_text(MORE.replace("1", "2"))
+    again = manifests(exporting, PLAIN)["Deployment", "shop"]["spec"]["template"]
+    assert again["metadata"]["annotations"].keys() == before.keys()
+    assert again["metadata"]["annotations"] != before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'env = { API_TOKEN = "hush-hush" }', 'env = { STORE = "redis://shop:hush-hush@cache" }', 'env = { X = "a hush-hush b" }',
+        'args = ["--password", "hush-hush"]', 'args = ["--password=hush-hush"]',
+    ],
+)  # fmt: skip
+def test_a_configuration_with_a_secret_in_it_is_in_no_config_map(
+    exporting: Exporting, line: str
+) -> None:
+    """Whoever may read the manifests, and that is everybody who may read the repository, would read the secret."""
+    text = f'[node]\nname = "shop"\n[worker.web]\ncommand = ["sleep", "600"]\n{line}\n'
+    if line.startswith("args"):
+        text = text.replace('"600"]', f'"600", {line[8:]}').replace(line, "")
+    files, notes = exporting(text, "kubernetes", MY_SECRET="hush-hush")
+    found = manifests(exporting, text, MY_SECRET="hush-hush")
+    spec = found["Deployment", "shop"]["spec"]["template"]["spec"]
+
+    assert not any("hush-hush" in text for text in files.values())
+    assert ("ConfigMap", "shop-config") not in found
+    assert {"name": "config", "secret": {"secretName": "shop-config"}} in spec["volumes"]
+    (note,) = [one for one in notes if one.startswith("configuration: worker.web.")]
+    assert "create secret generic shop-config --from-file=holdfast.toml=" in note
+    assert "hush-hush" not in note
+
+
 def test_a_secret_of_kubernetes_is_a_reference(exporting: Exporting) -> None:
     found = manifests(exporting, each=True)
     (container,) = found["Deployment", "shop-cache"]["spec"]["template"]["spec"]["containers"]

@@ -28,6 +28,13 @@ def test_every_value_is_read_back_as_it_was_meant(value: object) -> None:
     assert yaml.safe_load(emit.document(value)) == value
 
 
+@given(TEXTS)
+@settings(deadline=None, max_examples=300)
+def test_lines_for_a_person_are_read_back_letter_by_letter(text: str) -> None:
+    """A configuration in a ConfigMap: one blank more, and it is another one."""
+    assert yaml.safe_load(emit.document({"data": {"a.toml": emit.Lines(text), "b": 1}})) == {"data": {"a.toml": text, "b": 1}}  # fmt: skip
+
+
 @given(st.floats(min_value=0, max_value=1e6))
 @settings(deadline=None)
 def test_a_number_of_cores_stays_a_number(value: float) -> None:

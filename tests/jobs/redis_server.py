@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from holdfast.jobs.redis.address import Address
 from holdfast.jobs.redis.resp import Connection, ReplyError
 from holdfast.jobs.redis.store import RedisStore
+from holdfast.wire.redisurl import Address
 from node import wait_for
 
 if TYPE_CHECKING:

@@ -48,9 +48,9 @@ def job(number: int, queue: str = "default", **hf: Any) -> bytes:
 
 
 @pytest.fixture
-def mortal(tmp_path: Path) -> Iterator[Server]:
-    """A durable server that may be killed."""
-    server = Server(tmp_path, "--appendfsync", "everysec", is_durable=True)
+def mortal(quick_dir: Path) -> Iterator[Server]:
+    """A durable server that may be killed. On a disk that is slow to sync it would hold back writes that it has confirmed."""
+    server = Server(quick_dir, "--appendfsync", "everysec", is_durable=True)
     yield server
     server.kill()
 

@@ -324,21 +324,26 @@ def test_many_processes_that_make_the_file_at_once_make_one(quick_dir: Path) -> 
 
 def test_many_processes_share_the_work_and_nobody_starves(path: Path) -> None:
     """Four take from one file as fast as they can: each job once, and each process gets its part."""
-    total = 2000
+    total = 6000
     store = store_at(path)
     store.push([job() for _ in range(total)])
     store.close()
+    gate, opener = os.pipe()
 
     def work(writer: int) -> None:
         hands = Hands(store_at(path))
         hands.owner = f"elsewhere:1:{os.getpid()}"
         hands.store.register(hands.owner, 60)
         done: list[int] = []
+        os.close(opener)
+        os.read(gate, 1)  # the first one would be through before the last one was forked
         while leases := hands.take(5, done=done):
             done = [one.token for one in leases]
             os.write(writer, (" ".join(jids(leases)) + "\n").encode())
 
     children = [child_of(work) for _ in range(4)]
+    os.close(gate)
+    os.close(opener)
     got = [told(reader).decode().split() for _, reader in children]
 
     assert [os.waitpid(pid, 0)[1] for pid, _ in children] == [0] * 4
@@ -847,7 +852,7 @@ def test_what_is_too_old_to_matter_is_thrown_away(path: Path) -> None:
     store.note("a" * 24, {"progress": "1"}, -1)
     store.note("b" * 24, {"progress": "1"}, 60)
     store.cancel("c" * 24)
-    by_hand(path, f"UPDATE cancelled SET at_s = {now_s - 86401}")
+    by_hand(path, f"UPDATE cancelled SET at_s = {now_s - 7 * 86400 - 1}")
     store._tidied_s -= 3600
 
     store.move_due(10)
@@ -901,3 +906,12 @@ def test_urls_name_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert relative.url == f"sqlite://{tmp_path}/jobs.db"
     with pytest.raises(StoreRefusedError, match="needs no prefix"):
         open_store("sqlite:jobs.db", "mine:")
+
+
+@pytest.mark.parametrize(
+    "hf", [{"limit": "x", "limit_max": 1 << 63}, {"unique": "x", "unique_s": 1e300}, {"result_s": 1e300}, {"limit": "x", "rate": [1e300, 1.0]}]
+)  # fmt: skip
+def test_a_number_that_is_too_large_for_the_file_is_refused_where_it_comes_in(sqlite_store: Any, hf: dict[str, Any]) -> None:  # fmt: skip
+    """It was taken, and ended each worker that met it."""
+    with pytest.raises(StoreRefusedError, match="larger than any that counts"):
+        sqlite_store.push([job(**hf)])

@@ -486,6 +486,14 @@ def test_a_periodic_job_fires_once_over_the_fleet(store: Store) -> None:
     assert store.counts().queues["default"][0] == 3
 
 
+def test_a_slot_of_a_clock_that_stood_wrong_does_not_count(store: Store) -> None:
+    """A machine came up in 2099, fired, and was set right: the night's job would have been silent until then."""
+    assert store.fire("nightly", 4102444800.0, job()) is True
+
+    assert store.fire("nightly", 1795310460.0, job()) is True
+    assert store.fire("nightly", 1795310460.0, job()) is False
+
+
 # -- unique jobs --------------------------------------------------------------------------------------------------
 
 
@@ -823,6 +831,39 @@ def test_a_cancelled_job_is_not_started(store: Store) -> None:
     assert store.push([job(unique="x")]) == [""]
 
 
+def test_what_waits_for_long_is_cancelled_at_once(store: Store) -> None:
+    """A mark for its turn lasted a day, and the reminder of next week was sent; until then its lock refused the one in its place."""
+    store.push([job(jid="a" * 24, unique="x")], [in_s(30 * 86400)])
+    hands = Hands(store)
+    store.push([job(jid="b" * 24)])
+    hands.end(hands.take_one(), RETRY, at_s=in_s(86400))
+    store.push([job(jid="c" * 24, limit="one", limit_max=1), job(jid="d" * 24, limit="one", limit_max=1)])  # fmt: skip
+    hands.take()
+    store.push([job(jid="e" * 24, queue="paused", unique="y"), job(jid="f" * 24, queue="paused")])
+    store.pause("paused")
+
+    for letter in "abde":
+        store.cancel(letter * 24)
+
+    assert [store.notes(letter * 24).get("state") for letter in "abde"] == ["dropped"] * 4
+    assert [store.find(letter * 24) for letter in "abde"] == [None] * 4
+    assert store.push([job(unique="x"), job(unique="y")]) == ["", ""]
+    assert everywhere(store).keys() >= {"c" * 24, "f" * 24}
+
+
+def test_a_mark_is_gone_with_its_job(store: Store) -> None:
+    """While one is left, each job of everybody is looked at for it: half as fast."""
+    store.push([job(jid="a" * 24), job(jid="b" * 24)])
+    hands = Hands(store)
+    runs = hands.take_one()
+    store.cancel("a" * 24)
+    store.cancel("b" * 24)
+    hands.end(runs, DROP)
+
+    assert hands.take() == []
+    assert store.cancelled(["a" * 24, "b" * 24]) == []
+
+
 def test_who_runs_a_cancelled_job_is_told(store: Store) -> None:
     """It looks once a second."""
     store.cancel("a" * 24)
@@ -973,6 +1014,17 @@ def test_a_queue_can_be_emptied(store: Store) -> None:
 
     assert store.push([job(unique="x")]) == [""]
     assert store.counts().queues["other"][0] == 1
+
+
+def test_emptying_a_queue_leaves_what_comes_meanwhile(store: Store) -> None:
+    """The callback of a batch, which the last of its jobs has just pushed into this very queue."""
+    store.open_batch("b1", job(jid="c" * 24))
+    store.push([job(batch="b1") for _ in range(50)])
+    store.close_batch("b1")
+
+    assert store.wipe("default") == 50
+
+    assert jids(store.page("queue:default")) == ["c" * 24]
 
 
 # -- waking up ----------------------------------------------------------------------------------------------------

@@ -329,6 +329,9 @@ def test_a_job_of_another_program_is_pushed_by_its_name(shelf: Shelf) -> None:
     assert shelf.pushed[-1][1] > 0
     with pytest.raises(JobArgumentsError, match="BNoop: argument"):
         push("BNoop", {1})
+    for name in ("", "a\udcff", "a\nb"):
+        with pytest.raises(JobNameError, match="a job has a name, as"):
+            push(name)
 
 
 def test_big_payloads_are_refused_with_their_size(shelf: Shelf) -> None:

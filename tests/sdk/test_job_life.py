@@ -38,7 +38,7 @@ from holdfast.sdk.job_middleware import around, forget
 from holdfast.sdk.job_registry import REGISTRY
 from holdfast.wire import sidekiq
 from jobs.redis_server import redis_server
-from node import SLOWNESS
+from node import SLOWNESS, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -255,6 +255,17 @@ def test_a_cancelled_job_is_not_run(worker: Worker) -> None:
         ref.result(timeout=10)
 
 
+def test_a_result_whose_time_is_over_is_not_none(worker: Worker) -> None:
+    """None is what a function may have returned; so it was, too, when a process died just after its job's end."""
+    ref = add.options(result_for=0.05).enqueue(1, 1)
+    worker.run()
+    wait_for(lambda: "result" not in worker.store.notes(ref.jid), "the result is forgotten")
+
+    assert ref.state() == "done"
+    with pytest.raises(NoResultError, match=rf"job {ref.jid} is done, and its result is not there"):
+        ref.result(timeout=10)
+
+
 def test_asking_for_a_result_that_is_not_kept_is_an_error_at_once(worker: Worker) -> None:
     """Else one would wait for ever."""
     ref = note.enqueue("x")
@@ -359,6 +370,12 @@ def test_a_context_knows_its_attempt() -> None:
         60.0,
     )
     assert context.batch is None
+
+
+def test_a_checkpoint_is_what_was_said_or_an_error() -> None:
+    """JSON makes null of nan, and the next run would begin at nothing."""
+    with pytest.raises(ValueError, match=r"checkpoint\(.*nan.*\): JSON has no nan"):
+        entered({}).checkpoint({"at": float("nan")})
 
 
 def test_a_context_tells_of_its_cancellation() -> None:
@@ -578,6 +595,21 @@ def test_a_middleware_that_cannot_begin_lets_the_others_clean_up(worker: Worker)
 
     assert seen == ["no database"]
     assert ref.state() == "dead"
+
+
+def test_what_middleware_adds_counts_as_payload(worker: Worker) -> None:
+    """The limit is there for the store, which does not care who wrote the three megabytes."""
+
+    def generous(payload: dict[str, Any]) -> None:
+        payload["trace"] = "x" * 3_000_000
+
+    heavy = job(name="life.heavy", before=[generous])(lambda: None)
+
+    with pytest.raises(PayloadTooLargeError, match="3,000,"):
+        heavy.enqueue()
+    with pytest.raises(PayloadTooLargeError):
+        heavy.enqueue_many([()])
+    assert worker.store.counts().queues == {}
 
 
 def test_middleware_before_enqueue_changes_or_refuses(worker: Worker) -> None:

@@ -46,6 +46,8 @@ for _ in range(250):
         os._exit(0)
 time.sleep(60)
 """
+#: They end at once, and nobody waits for them.
+UNMISSED = CHILDREN.replace("        time.sleep(60)\n", "")
 
 
 def python(script: str, *argv: str) -> list[str]:
@@ -151,17 +153,18 @@ def test_leaks_slow_and_fast_are_told_and_restarted_before_their_limit(
 def test_bombs_of_each_kind_are_flagged_and_a_switched_off_detector_says_nothing(
     house: Any, plan_of: Any, wait_for: Any, heart: Any
 ) -> None:
-    """One box, four workers that go wrong at the same time: threads, children, tasks, and tasks that nobody wants to hear of."""
+    """One box, five workers that go wrong at the same time: threads, children, dead children, tasks, and tasks that nobody wants to hear of."""
     off = {"task_bomb": 0.0, "freeze": 0.0}
     beating = {"kind": "container", "heartbeat": BEATING}
     house.plan(
-        plan_of("threads"), plan_of("children"), plan_of("tasks", **beating), plan_of("silent", **beating, detect=off)
+        plan_of("threads"), plan_of("children"), plan_of("unmissed"), plan_of("tasks", **beating), plan_of("silent", **beating, detect=off)
     )  # fmt: skip
     house.watchdog()
     tasks, silent = (heart(house, name, house.start(name).pid) for name in ("tasks", "silent"))
     tasks.set(pulse.TASKS, 7)
     house.start("threads", python(THREADS))
     forks = house.start("children", python(CHILDREN))
+    house.start("unmissed", python(UNMISSED))
     try:
         # What is quick to grow is normal while a worker is new: seven seconds, and each has its own kind of past.
         time.sleep(7)
@@ -178,6 +181,9 @@ def test_bombs_of_each_kind_are_flagged_and_a_switched_off_detector_says_nothing
         assert "threads" in flag["says"]
 
         flag = wait_for(lambda: house.flag("children", "child_bomb"), 30)
+        assert flag["value"] >= 100
+
+        flag = wait_for(lambda: house.flag("unmissed", "child_bomb"), 30)
         assert flag["value"] >= 100
     finally:
         os.killpg(forks.pid, 9)

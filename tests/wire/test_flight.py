@@ -57,6 +57,18 @@ def test_a_new_recorder_names_its_process_and_says_that_nothing_happened() -> No
     assert (read.is_meant, read.is_quiet, read.lease_until_ns) == (False, False, 0)
 
 
+def test_what_is_past_its_deadline_is_told_without_reading_the_rest() -> None:
+    """The steward asks each second, of each worker."""
+    buffer, writer = recorder()
+    begin(writer, 1, 7)
+    writer.begin(2, 8, JID, b"app.mail", 77, 0, 4_000, 1795310493.5)
+
+    assert flight.overdue(buffer, SLOTS, 5_000) == []
+    assert flight.overdue(buffer, SLOTS, 5_001) == [7]
+    writer.end(1, 7, 1)
+    assert flight.overdue(buffer, SLOTS, 5_001) == []
+
+
 def test_a_running_job_is_told_with_all_that_blame_and_watchdog_need() -> None:
     """Which job, on which thread, since when, until when."""
     buffer, rec = recorder()

@@ -1,19 +1,28 @@
-"""Did a process that this program started die of a signal, and does somebody wait for what it would have said?
+"""Which line starts other processes? Did one of them die of a signal, and does somebody wait for what it would have said?
 
 ``multiprocessing`` starts another process for a dead one of its pool, and the job that it had is lost: whoever waits for that result waits
-for ever, and looks like any program that rests. Only deaths that nobody here asked for count. Costs nothing but at the end of a process.
+for ever, and looks like any program that rests. Only deaths that nobody here asked for count. Costs some microseconds at the start and at the end of a
+process, which itself costs hundreds.
 """
 
+import os
+import sys
 from _weakref import ref
+
+from holdfast.agent.calls import is_own_frame
+from holdfast.agent.sites import SITES, place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
     from typing import Any
 
 #: Signals of those that died, the first ones.
 died: "list[int]" = []
 _MOST = 100
+#: By the line that started them: how many.
+started: "dict[tuple[CodeType, int], int]" = {}
+_MOST_PLACES = 200
 #: So near to where a thread stands a wait for another process is looked for.
 _NEAR = 5
 
@@ -41,6 +50,47 @@ def install(module: "Any") -> None:
     holdfast_poll.holdfast_original = poll  # type: ignore[attr-defined]
     holdfast_poll.__name__, holdfast_poll.__qualname__ = "poll", "Popen.poll"
     popen.poll, popen._send_signal = holdfast_poll, _send_signal  # noqa: SLF001
+
+
+def count_starts(after_import: "Any") -> None:
+    """Note who starts processes from now on: by ``subprocess``, by ``posix_spawn`` or as a copy."""
+    os.register_at_fork(before=lambda: _note(sys._getframe(1)))  # noqa: SLF001
+    for name in ("posix_spawn", "posix_spawnp"):
+        _wrap(os, name)
+    after_import("_posixsubprocess", lambda module: _wrap(module, "fork_exec"))
+
+
+def ranked(most: int) -> "list[list[Any]]":
+    """Return how many processes were started where, most first."""
+    rows = sorted(started.items(), key=lambda row: -row[1])[:most]
+    return [[count, 0, place(code, at), []] for (code, at), count in rows]
+
+
+def _wrap(module: "Any", name: str) -> None:
+    original = getattr(module, name, None)
+    if original is None or hasattr(original, "holdfast_original"):
+        return
+
+    def start(*args: "Any", **kwargs: "Any") -> "Any":
+        _note(sys._getframe(1))  # noqa: SLF001
+        return original(*args, **kwargs)
+
+    start.__name__ = start.__qualname__ = name
+    start.__doc__ = original.__doc__
+    start.holdfast_original = original  # type: ignore[attr-defined]
+    setattr(module, name, start)
+
+
+def _note(frame: "FrameType | None") -> None:
+    one = frame
+    while one is not None and not is_own_frame(one):
+        one = one.f_back
+    one = one or SITES.outer(frame)
+    if one is None:
+        return
+    key = (one.f_code, one.f_lasti)
+    if key in started or len(started) < _MOST_PLACES:
+        started[key] = started.get(key, 0) + 1
 
 
 def is_missed(frame: "FrameType | None") -> bool:

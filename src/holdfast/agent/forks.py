@@ -101,6 +101,7 @@ def forget() -> None:
     _inherited.append(SITES.forget())
     tasks.forget()
     children.died.clear()
+    children.started.clear()
     TABLE.open.clear()
     TABLE.beat_before_ns = TABLE.beat_ns = monotonic_ns()
     for row in TABLE.rows:

@@ -183,6 +183,7 @@ def install() -> None:
         ("sqlalchemy.pool.impl", "QueuePool", "_do_get", "_do_return_conn"),
         ("psycopg_pool.pool", "ConnectionPool", "getconn", "putconn"),
         ("psycopg2.pool", "AbstractConnectionPool", "_getconn", "_putconn"),
+        ("urllib3.connectionpool", "HTTPConnectionPool", "_get_conn", "_put_conn"),
         ("redis.connection", "BlockingConnectionPool", "get_connection", "release"),
         ("redis.connection", "ConnectionPool", "get_connection", "release"),
     ):

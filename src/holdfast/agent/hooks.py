@@ -1,6 +1,6 @@
 """Which hooks does a process get, and when? Nothing is imported that the program does not import itself."""
 
-from holdfast.agent import children, greenlets, holding, pools, tasks, threads, web
+from holdfast.agent import children, greenlets, handlers, holding, pools, tasks, threads, web
 from holdfast.agent.imports import after_import
 
 TYPE_CHECKING = False
@@ -27,6 +27,8 @@ def install(reporter: "Reporter") -> None:
     after_import("gevent.greenlet", gevent)
     after_import("eventlet.greenthread", eventlet)
     after_import("multiprocessing.popen_fork", children.install)
+    children.count_starts(after_import)
+    after_import("logging", handlers.install)
     web.install()
     pools.install()
     holding.install()

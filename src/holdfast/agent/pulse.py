@@ -163,6 +163,10 @@ class PulseWriter:
         """Write since when a thread has been in one request, the longest that one ever was, and whether (0/1) that is the whole process."""
         _COUNTS.pack_into(self._memory, wire.HELD, since_ns, longest_ns, is_whole)
 
+    def spins(self, since_ns: int) -> None:
+        """Write since when a thread turns without a pause; 0: none does."""
+        _I64.pack_into(self._memory, wire.SPINS, since_ns)
+
     def set_ready(self) -> None:
         """Say that every component has started."""
         _I64.pack_into(self._memory, wire.READY, 1)

@@ -8,7 +8,7 @@ with each beat: the line that blocks is in the file before anybody asks, and wit
 import sys
 from time import monotonic_ns
 
-from holdfast.agent import children, tasks
+from holdfast.agent import children, handlers, tasks
 from holdfast.agent.locks import Locks
 from holdfast.agent.loopbeat import LATE_NS
 from holdfast.agent.pulse import SITES_ROOM
@@ -24,6 +24,7 @@ from holdfast.agent.sites import (
     label,
     named,
 )
+from holdfast.agent.spins import Spins
 from holdfast.agent.waiting import Waits
 from holdfast.wire.jsonlite import dumps
 
@@ -56,7 +57,7 @@ class Reporter:
     """Called by the plain thread with each of its beats."""
 
     __slots__ = (
-        "_adjusted_ns", "_are_open", "_blocked", "_crowd", "_crowd_ns", "_crowd_of", "_last", "_locks", "_rotated_ns", "_said", "_usual", "_waits", "_was_burst", "_written_ns", "pulse",
+        "_adjusted_ns", "_are_open", "_blocked", "_crowd", "_crowd_ns", "_crowd_of", "_last", "_locks", "_rotated_ns", "_said", "_spins", "_usual", "_waits", "_was_burst", "_written_ns", "pulse",
         "serving_thread", "uses_greenlets",
     )  # fmt: skip
 
@@ -70,6 +71,7 @@ class Reporter:
         self._adjusted_ns = 0
         self._said: object = None
         self._locks = Locks()
+        self._spins = Spins()
         self._waits = Waits()
         self._written_ns = 0
         self._rotated_ns = monotonic_ns()
@@ -112,6 +114,10 @@ class Reporter:
         self._last = tuple(made[:3])  # type: ignore[assignment]
         is_burst = grown >= MANY and grown > self._usual * _TIMES_USUAL
         self._usual += (grown - self._usual) / 10
+        spins_ns, thread = self._spins.look(now_ns, self.serving_thread)
+        self.pulse.spins(spins_ns)
+        if spins_ns:
+            self.look_at(thread)
         passed_ns = now_ns - self._adjusted_ns
         if passed_ns >= _EVERY_NS:
             self._adjusted_ns = now_ns
@@ -137,7 +143,7 @@ class Reporter:
         looks = sum(found[0] for found in self._blocked.values())
         waits = [(count, since_ns) for count, since_ns, _ in self._waits.waiting]
         said = (
-            tuple(SITES.created), looks, self._crowd_ns, self._rotated_ns, self._locks.stuck, waits, self._waits.holding,
+            tuple(SITES.created), sum(children.started.values()), max(handlers.numbers.values(), default=0), looks, self._crowd_ns, self._rotated_ns, self._locks.stuck, waits, self._waits.holding,
         )  # fmt: skip
         if said == self._said:
             return
@@ -170,6 +176,10 @@ class Reporter:
         if self._waits.waiting:
             value["waiting"] = self._waits.told(now_ns, entries)
             value["holding"] = [list(one) for one in self._waits.holding[:entries]]
+        if children.started:
+            value["children"] = children.ranked(entries)
+        if logs := handlers.told(entries):
+            value["handlers"] = logs
         if children.died:
             value["died"] = children.died[:entries]
         blocked = sorted(self._blocked.values(), key=lambda found: -found[0])

@@ -1,6 +1,6 @@
 """How much was done on each route, how long it took, and how much processor it cost?
 
-Cumulative counts, one row for each route, at most 24: what comes later is counted together. Processor time is taken of about 50 pieces
+Cumulative counts, one row for each route, at most 24: what comes later is counted together. Processor time is taken of about 150 pieces
 of work a second, and multiplied: a thread's clock is a system call. Latency is taken of everything, except where there are 500 web
 requests a second or more: then of about 250, multiplied, and of every one that takes longer than a beat of the plain thread or two,
 by those beats. So no clock is read for most requests, and none that is slow is missed.
@@ -10,7 +10,7 @@ import sys
 import types
 from time import monotonic_ns, perf_counter_ns, thread_time_ns
 
-from holdfast.wire.pulse import ROUTE_NAME_BYTES, ROUTES
+from holdfast.wire.pulse import MEASURED_PER_S, ROUTE_NAME_BYTES, ROUTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 #: Where everything is counted that comes when the table is full: requests, and other work.
 OTHERS = {True: "(other requests)", False: "(others)"}
-#: So many pieces of work a second have their processor time measured.
-_MEASURED_PER_S = 50
 #: So many web requests a second have their latency measured to the nanosecond.
 _TIMED_PER_S = 250
 
@@ -146,7 +144,7 @@ class RouteTable:
     def adjust(self, passed_s: float) -> None:
         """Choose how many are measured and timed, by how many there were in the last seconds."""
         passed_s = max(passed_s, 0.1)
-        self.every = max(1, int(self._asked / passed_s / _MEASURED_PER_S))
+        self.every = max(1, int(self._asked / passed_s / MEASURED_PER_S))
         self._asked = 0
         for row in self.rows:
             row.longest_ns -= int(row.longest_ns * min(1.0, passed_s / _FORGETS_S))

@@ -4,7 +4,8 @@ Called by the plain thread once a second. A task that waits for the same future 
 instruction, has its stack looked at once: from the innermost frame outwards, is there a pool (or a connector, a semaphore, a full queue) that is asked
 for something, before the first line that is the program's own? A worker that rests at its queue asks nobody for what others hold, and is left alone; so
 is a semaphore that is taken without ``with``, for that is how signals are made of one.
-Requests that wait for anything are remembered with their line as well: it is they who are missed first.
+Requests that wait for anything are remembered with their line as well: it is they who are missed first. So are jobs whose executor has no thread left
+(:mod:`holdfast.agent.executors`).
 
 Left out: whether that is too long (:mod:`holdfast.core.detect.stalled`), who has it (:mod:`holdfast.agent.holding`).
 Cost: one to two microseconds for each task and look (once a second), some thirty for each that has come to a new place and stays.
@@ -16,6 +17,7 @@ from opcode import opname
 
 from holdfast.agent import holding, tasks
 from holdfast.agent.calls import is_own_frame
+from holdfast.agent.executors import THREADS, Executors, site_of
 from holdfast.agent.sites import named, place
 
 TYPE_CHECKING = False
@@ -42,6 +44,8 @@ _TAKES = ("acquire", "getconn", "get_conn", "checkout", "do_get", "connect", "bo
 _WAITS = (*_TAKES, "wait", "get", "put", "take", "sleep")
 _COUNTS = ("Semaphore", "Limiter", "Lock")
 _OURS = __file__.rpartition("/")[0] + "/web.py"
+#: What is told of jobs that wait for a thread.
+EXECUTOR = "concurrent.futures.ThreadPoolExecutor"
 
 
 class Wait:
@@ -84,13 +88,14 @@ class Turns:
 class Waits:
     """What was seen of each task and each thread; one a process."""
 
-    __slots__ = ("_asked_ns", "_tasks", "_threads", "_turns", "holding", "waiting")
+    __slots__ = ("_asked_ns", "_executors", "_tasks", "_threads", "_turns", "holding", "waiting")
 
     def __init__(self) -> None:
         #: By identity: what it waits for, since when, whether its stack was looked at, and what came of it.
         self._tasks: dict[int, tuple[Any, int, bool, Wait | None]] = {}
         self._threads: dict[int, tuple[tuple[int, int], int, bool, Wait | None]] = {}
         self._turns: dict[int, Turns] = {}
+        self._executors = Executors()
         self._asked_ns = 0
         self.waiting: list[tuple[int, int, Wait]] = []  #: how many, since when (ns), how
         self.holding: list[tuple[int, str, str]] = []  #: how many, where, what
@@ -98,6 +103,7 @@ class Waits:
     def look(self, now_ns: int) -> "tuple[int, int, int, int, int]":
         """Return of the worst keeper: how many wait, since when nobody's turn came (ns), the longest such time before, turns so far, whether it is a pool."""
         found = [*self._look_at_tasks(now_ns), *self._look_at_threads(now_ns)]
+        found += self._look_at_executors(now_ns, found)
         groups: dict[tuple[int, int, int], list[Any]] = {}
         at_keeper: dict[int, tuple[Any, set[int], int]] = {}
         for who, since_ns, wait in found:
@@ -118,9 +124,9 @@ class Waits:
         if len(worst.waiters) >= _MANY and now_ns - worst.since_ns >= _LONG_NS:
             if now_ns - self._asked_ns >= _AGAIN_NS:
                 self._asked_ns = now_ns
-                self.holding = holding.who_has(
-                    at_keeper[id(worst.keeper())][0].keeper, worst.waiters
-                )
+                keeper = at_keeper[id(worst.keeper())][0].keeper
+                # Of executors the waiting row says it all: where their threads are kept.
+                self.holding = [] if keeper is THREADS else holding.who_has(keeper, worst.waiters)
         else:
             self.holding, self._asked_ns = [], 0
         is_pool = int(at_keeper[id(worst.keeper())][0].is_pool)
@@ -210,6 +216,23 @@ class Waits:
                 found.append((thread, since_ns, wait))
         self._threads = seen
         return found
+
+    # -- executors ---------------------------------------------------------------------------------
+
+    def _look_at_executors(
+        self, now_ns: int, found: "list[tuple[int, int, Wait]]"
+    ) -> "list[tuple[int, int, Wait]]":
+        known = {who for who, _, wait in found if wait.keeper is not None}
+        waits: dict[int, Wait] = {}
+        jobs = []
+        for job, since_ns, stack in self._executors.look(now_ns, known):
+            if id(stack) not in waits:
+                site = site_of(stack)
+                code = tuple((f.f_code, f.f_lasti) for f in stack[:_FRAMES])
+                waits[id(stack)] = wait = Wait(code, (site.f_code, site.f_lasti), None, is_request=False)  # fmt: skip
+                wait.keeper, wait.what, wait.is_pool = THREADS, EXECUTOR, True
+            jobs.append((job, since_ns, waits[id(stack)]))
+        return jobs
 
 
 def _ref(waiter: "Any") -> "Any":

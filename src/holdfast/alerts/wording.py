@@ -4,6 +4,8 @@ A notice in, a message out: one dict that every channel makes its own of. The fi
 follows from it, and what to type. Pure, and no word of it comes from a secret.
 """
 
+import re
+
 from holdfast.core import alerting
 from holdfast.core.alerting import NODE, STORM
 
@@ -34,6 +36,8 @@ _HEADS = {
 }
 _LINES = 12
 _TITLE = 300
+#: A title begins with whom it is about, as the first line of a message does.
+_WHOM = re.compile(r'worker "[^"]*"(?: \(component "[^"]*"\))?:? ')
 _RANKS = {alerting.HOPELESS: 0, alerting.BAD: 1, alerting.MENDING: 2, alerting.DOUBTFUL: 3}
 
 
@@ -60,7 +64,7 @@ def message(
     worst = _worst(alert)
     incident = alert.incidents[-1] if alert.incidents else ""
     subject = voice.subject(alert) if voice else _subject(alert)
-    says = _says(alert, worst)
+    says = _says(alert, worst, titles, is_over=notice.change == alerting.TOLD_RESOLVED)
     title = f"{_HEADS[notice.change]}{node}: {subject}: {says}"[:_TITLE]
     lines = [title, "", f"since      {clock(alert.since_unix_s)}"]
     if notice.change == alerting.TOLD_RESOLVED:
@@ -68,7 +72,9 @@ def message(
     lines.append(f"severity   {notice.severity}")
     others = [sign for sign in alert.signs if sign is not worst and sign["says"] != says]
     lines += _listed("also seen", [f"{sign['worker']}: {sign['says']}" for sign in others])
-    also = [{"cause": other.cause, "says": _says(other, _worst(other))} for other in notice.also]
+    also = [
+        {"cause": other.cause, "says": _says(other, _worst(other), titles)} for other in notice.also
+    ]
     lines += _listed("follows from it", [f"{one['cause']}: {one['says']}" for one in also])
     if alert.incidents:
         lines += _listed("incidents", [f"{name}  {titles.get(name, '')}".rstrip() for name in alert.incidents[-5:]])  # fmt: skip
@@ -104,12 +110,23 @@ def _subject(alert: "Alert") -> str:
     return "the machine" if alert.cause.startswith(NODE) else f"worker {alert.cause}"
 
 
-def _says(alert: "Alert", worst: "Mapping[str, str]") -> str:
+def _says(
+    alert: "Alert",
+    worst: "Mapping[str, str]",
+    titles: "Mapping[str, str]",
+    *,
+    is_over: bool = False,
+) -> str:
     if alert.cause == STORM:
         names = ", ".join(alert.members[:_LINES])
         more = f" and {len(alert.members) - _LINES} more" if len(alert.members) > _LINES else ""
         return f"{names}{more}; others may follow without a word"
     says = worst.get("says") or worst.get("kind") or "in trouble"
+    if worst.get("kind") == "death" and worst.get("incident") in titles:
+        # The keeper knows a status only; the evidence knows the exception, or the function that broke.
+        says = _WHOM.sub("", titles[worst["incident"]], count=1)
+    if is_over:
+        return says  # what it needed, or came to, is over as well
     if worst.get("state") == alerting.HOPELESS:
         return f"{says}; nothing more is tried, a person is needed"
     if alert.came_back:

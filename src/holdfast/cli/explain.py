@@ -6,7 +6,7 @@ import time
 from holdfast.cli import output, place, terminal
 from holdfast.cli.words import count, nearest, size, span
 from holdfast.core.detect import thresholds
-from holdfast.diagnosis.story import headline, wrap
+from holdfast.diagnosis.story import hang, headline, wrap
 from holdfast.linux import files
 from holdfast.model.errors import StateError, UsageError
 from holdfast.records import incidents, samples
@@ -119,10 +119,13 @@ def worker_lines(
     name = str(entry["name"])
     flags = flags_of(where.run_dir, name)
     limits = thresholds_of(plan, entry)
+    columns, _ = terminal.size_of()
     lines = [paint(name, "bold") + _now(samples.recent(where.run_dir, name)[-1:]), ""]
     for flag in flags:
         since_s = time.time() - float(flag.get("since_unix_s") or time.time())
-        lines += [f"{paint(str(flag['flag']), 'red')}  for {span(since_s)}: {flag.get('says')}  ({flag.get('phase')})"]  # fmt: skip
+        name_of, rest = str(flag["flag"]), f"  for {span(since_s)}: {flag.get('says')}  ({flag.get('phase')})"  # fmt: skip
+        first, *more = hang(name_of + rest, columns, 4)
+        lines += [paint(name_of, "red") + first[len(name_of) :], *more]
     if not flags:
         lines.append(paint("nothing is wrong now", "green"))
     for one in found:
@@ -135,7 +138,7 @@ def worker_lines(
     room = max(len(detector) for detector in limits)
     for detector, limit in limits.items():
         says = _WORDS.get(detector, "{:g}").format(limit) if limit else "off"
-        lines.append(f"  {detector.ljust(room)}  {says}")
+        lines += hang(f"  {detector.ljust(room)}  {says}", columns, room + 4)
     return lines
 
 
@@ -200,11 +203,11 @@ def _short(found: "dict[str, Any]", timeline: "list[dict[str, Any]]") -> "dict[s
 
 
 def _incident(found: "dict[str, Any]", timeline: "list[dict[str, Any]]", paint: terminal.Paint) -> "list[str]":  # fmt: skip
+    columns, _ = terminal.size_of()
     stamp = time.strftime("%m-%d %H:%M:%S", time.localtime(float(found.get("opened_unix_s") or 0)))
     verdict = str(found.get("verdict") or "open").replace("_", " ")
     style = {"cured": "green", "open": "yellow", "closed": "dim"}.get(verdict, "red")
-    lines = [f"{stamp}  {paint(str(found['id']), 'bold')}  {paint(verdict, style)}", f"  {headline(found)}"]  # fmt: skip
-    columns, _ = terminal.size_of()
+    lines = [f"{stamp}  {paint(str(found['id']), 'bold')}  {paint(verdict, style)}", *hang(f"  {headline(found)}", columns, 2)]  # fmt: skip
     width = min(100, columns) - 4
     for finding in found.get("findings") or ():
         said = f"{finding['confidence']}: {finding['says']}"
@@ -213,9 +216,10 @@ def _incident(found: "dict[str, Any]", timeline: "list[dict[str, Any]]", paint: 
         lines.append(paint(f"    rests on {rests}", "dim"))
     if not found.get("findings"):
         reasons = (found.get("cause") or {}).get("why") or []
-        lines += [f"    {why['confidence']}: {why['says']}" for why in reasons[:_SHOWN]]
+        for why in reasons[:_SHOWN]:
+            lines += hang(f"    {why['confidence']}: {why['says']}", columns, 4)
         lines.append(paint("    nothing in the evidence points to a culprit", "dim"))
     for row in timeline[-_SHOWN:]:
         says = row.get("says") or row.get("verdict") or row.get("what")
-        lines.append(f"    {says}")
+        lines += hang(f"    {says}", columns, 4)
     return lines

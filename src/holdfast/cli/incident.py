@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-from holdfast.cli import output, place
+from holdfast.cli import output, place, terminal
 from holdfast.cli.words import nearest, size
 from holdfast.diagnosis.story import story
 from holdfast.model.errors import StateError, UsageError
@@ -44,7 +44,9 @@ def run(args: "Namespace") -> int:
         output.document({**incident, "timeline": timeline})
         return 0
     offset_s = time.localtime(incident.get("opened_unix_s") or time.time()).tm_gmtoff
-    sys.stdout.write(story(incident, timeline, offset_s))
+    columns, _ = terminal.size_of()
+    width = 0 if columns == terminal.UNLIMITED else columns
+    sys.stdout.write(story(incident, timeline, offset_s, width))
     return 0
 
 

@@ -90,7 +90,11 @@ def _add_changing(verbs: "Verbs") -> None:
     push = _add(verbs, "push", "put a job into the queue by the name of its class")
     push.add_argument("klass", metavar="CLASS", help='as "shop.tasks.send"')
     push.add_argument(
-        "args", nargs="*", metavar="ARG", help="JSON, or else taken as a text: 5, true, [1], hello"
+        "args",
+        nargs="*",
+        metavar="ARG",
+        default=[],
+        help="JSON, or else taken as a text: 5, true, [1], hello",
     )
     push.add_argument(
         "-q", "--queue", metavar="QUEUE", default="default", help="where to (default: default)"

@@ -86,6 +86,7 @@ def _push(args: "Namespace", store: "Store") -> int:
             raise UsageError(msg)
     if args.retries is not None and args.retries < 0:
         raise UsageError(f"--retries {args.retries}: it is a number of times\n  0: once and never again")  # fmt: skip
+    _check_named(args)
     # 0 and not false: Sidekiq forgets a job that says `false` when it fails, and keeps the others among the dead.
     retry: bool | int = True if args.retries is None else args.retries
     job = sidekiq.new(
@@ -98,6 +99,21 @@ def _push(args: "Namespace", store: "Store") -> int:
     return 0
 
 
+def _check_named(args: "Namespace") -> None:
+    """Refuse what the SDK would refuse: it would wait in a queue that nobody can serve, or under a name that nobody has."""
+    from holdfast.sdk.job_options import JobSettingError, check_queue
+
+    try:
+        check_queue(args.queue)
+    except JobSettingError as error:
+        raise UsageError(f"-q {args.queue!r} {error}") from None
+    if not args.klass.isprintable() or not args.klass:
+        raise UsageError(f'{args.klass!r} is no name of a job\n  as "shop.tasks.send"')
+    for word in args.args:
+        if not word.isascii() and any("\ud800" <= sign <= "\udfff" for sign in word):
+            raise UsageError(f"{word!r} is not UTF-8, which is all that JSON can carry")
+
+
 def _clock(at_s: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_s))
 
@@ -105,10 +121,14 @@ def _clock(at_s: float) -> str:
 def _value(word: str) -> "Any":
     from json import loads
 
+    from holdfast.sdk.job_args import not_finite
+
     try:
-        return loads(word)
+        value = loads(word)
     except ValueError:
         return word
+    # Python's reader knows NaN and makes infinity of 1e999; JSON has neither, so they are texts.
+    return value if not_finite(value) is None else word
 
 
 def _choose(args: "Namespace", store: "Store") -> int:

@@ -5,6 +5,7 @@ import time
 
 from holdfast.cli import jobs_store, jobs_table, output, terminal
 from holdfast.cli.words import unknown
+from holdfast.model.errors import UsageError
 from holdfast.wire import sidekiq
 
 TYPE_CHECKING = False
@@ -57,6 +58,9 @@ def _stats(args: "Namespace", store: "Store") -> None:
 
 
 def _list(args: "Namespace", store: "Store") -> None:
+    for option, given in (("-n", args.lines), ("--offset", args.offset)):
+        if given < 0:
+            raise UsageError(f"{option} {given}: it is a number of jobs, 0 or more")
     columns, _ = terminal.size_of()
     paint, now_s = terminal.paint_for(args), time.time()
     counts = store.counts()

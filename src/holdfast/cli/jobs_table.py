@@ -181,8 +181,9 @@ def place_lines(
     is_failed = where in ("dead", "retry")
     what = Column("WHY", "WHY") if is_failed else Column("ARGUMENTS", "ARGS")
     for found in rows:
-        jid.add(found["jid"] or "-")
-        klass.add(found["class"])
+        # One that anybody pushed with a name of a megabyte must not blow up the lines of all others.
+        jid.add(clip(found["jid"], 40) or "-")
+        klass.add(clip(found["class"], 100))
         time.add(when(found, now_unix_s))
         tries.add(str(found["failures"]) if found["failures"] else "-")
         what.add(trouble(found) if is_failed else about(found), "red" if is_failed else "dim")

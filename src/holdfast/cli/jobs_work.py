@@ -8,6 +8,7 @@ from argparse import SUPPRESS
 
 from holdfast.cli.commands import Formatter
 from holdfast.cli.words import parse_span
+from holdfast.core.lease import QUARANTINE
 from holdfast.model.errors import UsageError
 
 TYPE_CHECKING = False
@@ -116,6 +117,9 @@ def _queues(words: "list[str]") -> "list[tuple[str, int]]":
         name, comma, weight = word.partition(",")
         if not name or any(sign.isspace() for sign in name):
             msg = f'-q "{word}": a queue has a name, without blanks'
+            raise UsageError(msg)
+        if name == QUARANTINE:
+            msg = f'-q "{word}": that is the lane where jobs that may have killed their worker run alone\n  it is served by itself'
             raise UsageError(msg)
         if comma and not (weight.isdigit() and int(weight)):
             msg = f'-q "{word}": the weight has to be a number above 0, as in  -q {name},3'

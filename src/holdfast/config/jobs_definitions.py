@@ -20,6 +20,8 @@ from holdfast.config.kinds import (
 from holdfast.config.problems import Problems, Where, nearest, quoted, shown
 from holdfast.config.tables import Either, Key, ListOf, Table
 from holdfast.core.lease import QUARANTINE
+from holdfast.model.jobs import StoreRefusedError
+from holdfast.wire.redisurl import Address
 
 #: How a store is named; the part before the first colon.
 STORES = (
@@ -62,7 +64,22 @@ class StoreUrl(Kind):
             raise Wrong("names no socket", 'as "redis+unix:///run/redis/redis.sock?db=0"')
         elif scheme != "redis+unix" and not rest[2:].partition("?")[0].strip("/"):
             raise Wrong("names no host", f'as "{scheme}://127.0.0.1:6379"')
+        if scheme != "sqlite":
+            self._check_address(value)
         return str(value)
+
+    def _check_address(self, value: str) -> None:
+        try:
+            Address(value)
+        except StoreRefusedError as error:
+            # What is said of one with a password may hold a piece of it.
+            says = str(error).rpartition("cannot be used: ")[2]
+            raise Wrong(
+                "its host, port, service, database or options cannot be read"
+                if "@" in value
+                else says,
+                'as "redis://:password@127.0.0.1:6379/0", "redis+sentinel://127.0.0.1:26379/mymaster/0" or "redis+cluster://127.0.0.1:6379"',
+            ) from None
 
     def _check_file(self, rest: str) -> None:
         path = rest.partition("?")[0]

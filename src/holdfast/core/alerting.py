@@ -68,7 +68,9 @@ NODE = "@node"
 #: The cause that stands for many causes at once.
 STORM = "@many"
 #: States of the machine that make its workers sick.
-_BOX = frozenset({f"{NODE}/memory_pressure", f"{NODE}/disk_low", f"{NODE}/inodes_low"})
+_BOX = frozenset({f"{NODE}/memory_pressure", f"{NODE}/disk", f"{NODE}/inodes_low"})
+#: Signs of the machine that are one cause: a disk that fills is soon one that is full.
+_SAME = {"disk_filling": "disk", "disk_low": "disk"}
 _MEMORY = f"{NODE}/memory_pressure"
 #: What makes a worker the reason for the machine's lack of memory.
 _EATERS = frozenset({"memory_leak", "memory_over_limit", "oom"})
@@ -243,7 +245,9 @@ def family(worker: str) -> str:
 
 def cause_of(sign: Sign) -> str:
     """Return the cause that a sign counts for."""
-    return f"{NODE}/{sign.kind}" if sign.worker == NODE else family(sign.worker)
+    if sign.worker == NODE:
+        return f"{NODE}/{_SAME.get(sign.kind, sign.kind)}"
+    return family(sign.worker)
 
 
 def step(

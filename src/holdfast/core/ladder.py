@@ -101,6 +101,9 @@ RUNGS = {
 SLOW_TO_SHOW = ("memory_leak", "fd_leak")
 LONGEST_VERIFY_S = 60.0
 
+#: Deaths no further apart than this are one story, and what has come back once has to stay away for so many times the life before it.
+AGAIN_S, LONGER = 600.0, 1.5
+
 #: A restart that was accepted has to show (another life) within this, or it did not help.
 ACT_S = 5.0
 #: Between two tries to place an order, and how many there are.
@@ -449,6 +452,19 @@ def _judge(case: Case, event: str, lasted_s: float) -> "list[object]":
         case.rung += 1
         case.sick_since_s = None
     return found
+
+
+def believed_after_s(least_s: float, lived_s: float, since_last_s: float | None) -> float:
+    """Return for how long a worker that has died has to live until the restart is called a cure.
+
+    Args:
+        least_s: The first time.
+        lived_s: Of the life that ended.
+        since_last_s: Since the death before this one; None: there was none.
+    """
+    if since_last_s is None or since_last_s > AGAIN_S:
+        return least_s
+    return max(least_s, min(AGAIN_S, LONGER * lived_s))
 
 
 def _verdicts(case: Case, verdict: str, after_s: float | None = None) -> "list[object]":

@@ -69,6 +69,8 @@ QUARANTINE = "quarantine"
 PROOF = 2
 #: While something outside kills processes, a death proves nothing; but so many are enough in any weather.
 PROOF_IN_STORM = 6
+#: A job may say of itself that it has failed any number of times; from here on it makes no difference.
+_MANY = 10_000
 
 
 def fates(
@@ -111,13 +113,14 @@ def retry_delay_s(count: int, chance: float) -> float:
 
     Sidekiq's formula (job_retry.rb, 8.1): count⁴ + 15 + up to 10·(count+1), the last by ``chance`` (0..1).
     """
+    count = min(count, _MANY)
     return count**4 + 15 + int(chance * 10 * (count + 1))
 
 
 def backoff_delay_s(count: int, base_s: float, factor: float, max_s: float, chance: float) -> float:
     """Return the delay before retry number ``count`` for a job that chose its own: exponential, with full jitter on the upper half."""
     most_s = base_s
-    for _ in range(count if factor > 1 else 0):
+    for _ in range(min(count, _MANY) if factor > 1 else 0):
         most_s *= factor
         if most_s >= max_s:
             break  # no power of a thousand, which would overflow, on the way to a maximum

@@ -106,9 +106,8 @@ def _link(where: Place, url: str, role: "Role") -> str:
     try:
         secret = keeping.make_link(where.state_dir, role, time.time())
     except OSError as error:
-        raise NodeError(
-            f"{error.filename}: {error.strerror}\n  the link is written down there"
-        ) from None
+        place = error.filename or f"{where.state_dir}/{keeping.DIRECTORY}"
+        raise NodeError(f"{place}: {error.strerror}\n  the link is written down there") from None
     # Behind the #, where it is in no log and no header.
     return f"{url}/#token={secret}"
 

@@ -7,6 +7,7 @@ see the same. Leaves out collecting the state (:mod:`holdfast.dashboard.state`).
 from holdfast.alerts import signs
 from holdfast.core.alerting import BAD, CRITICAL, ERROR, FIRING, HOPELESS, MENDING
 from holdfast.diagnosis.words import duration
+from holdfast.records.incidents import IN_VAIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ _BEFORE_S = 600.0
 #: Incidents of one worker that are no further apart are one trouble. From so many on, of so many of which it is known that no remedy lasted,
 #: it keeps failing, whatever is true of it between two of them.
 _APART_S, _TIMES, _IN_VAIN = 600.0, 3, 2
-_VAIN = ("came_back", "did_not_help", "gave_up")
 #: States in which nobody is served, and what a person reads.
 _DOWN = {
     "failed": "is left down: it died too often",
@@ -43,7 +43,7 @@ VERDICTS = {
     "came_back": "it did not last: the symptom came back",
     "did_not_help": "it did not help",
     "closed": "nobody can tell: a person took over, or the worker was gone, before it was known",
-    "gave_up": "every remedy was tried in vain: a person is needed",
+    "gave_up": "no remedy is left: a person is needed",
 }
 
 
@@ -65,12 +65,15 @@ def now(
     done = _done(state["incidents"], now_unix_s)
     says, level = "", WELL
     if not node["is_up"]:
-        level, says = LOST, f"the node {node['name']} does not run: nothing is kept running"
+        level, says = (
+            LOST,
+            f"The node {node['name']} does not run: nobody watches its workers or starts them again. In a terminal: holdfast up",
+        )
         broken = []
     elif broken:
         level, says = TROUBLE, _broken_words(broken)
     elif node["trouble"]:
-        level, says = CARE, node["trouble"]
+        level, says = CARE, _sentence(node["trouble"][:1].upper() + node["trouble"][1:])
     elif doubtful:
         level, says = CARE, _doubtful_words(doubtful)
     elif firing := [alert for alert in state.get("alerts") or () if alert["state"] == FIRING]:
@@ -137,7 +140,7 @@ def _failing(
     return {
         worker: chain
         for worker, chain in chains.items()
-        if len(chain) >= _TIMES and sum(row["verdict"] in _VAIN for row in chain) >= _IN_VAIN
+        if len(chain) >= _TIMES and sum(row["verdict"] in IN_VAIN for row in chain) >= _IN_VAIN
     }
 
 

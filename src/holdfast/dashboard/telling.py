@@ -4,7 +4,7 @@ The record (``incident.json``) and its timeline in. Leaves out the whole story a
 """
 
 from holdfast.dashboard.now import VERDICTS
-from holdfast.diagnosis.story import headline, returned, verdict_of
+from holdfast.diagnosis.story import UNTREATED, headline, is_untreated, missed, returned, verdict_of
 from holdfast.diagnosis.words import duration
 
 TYPE_CHECKING = False
@@ -34,13 +34,21 @@ def answers(record: "Record", timeline: "Timeline") -> "dict[str, Any]":
     if record.get("worker") == "@node":
         what = f"the machine: {cause.get('says') or headline(dict(record))}"
     done = [step["says"] for step in steps(record, timeline) if step["step"] == "remedy"]
+    none = "nothing was done"
+    if record.get("worker") == "@node" and verdict not in ("cured", "closed"):
+        none = "nothing: a person has to"  # docs/reference/flags.md: no remedy of ours makes room
+    helped = VERDICTS.get(verdict or "", verdict or "nobody looked whether it came back")
+    helped += returned(verdict, timeline)
+    if is_untreated(record, timeline):
+        helped = UNTREATED
+        if record.get("worker") != "@node":
+            none = "nothing so far: it was written up, and is not bad enough for a remedy"
     return {
         "what": what,
         "since_unix_s": record.get("opened_unix_s"),
         "why": finding(record)["text"] or "not known: nothing in the evidence points to a cause",
-        "done": "; ".join(dict.fromkeys(done)) or "nothing was done",
-        "helped": VERDICTS.get(verdict or "", verdict or "nobody looked whether it came back")
-        + returned(verdict, timeline),
+        "done": "; ".join(dict.fromkeys(done)) or none,
+        "helped": helped,
         "verdict": verdict,
     }
 
@@ -69,8 +77,7 @@ def steps(record: "Record", timeline: "Timeline") -> "list[dict[str, Any]]":
     opened = float(record.get("opened_unix_s") or 0.0)
     took_s = float(evidence.get("took_s") or 0.0)
     found = [_step(opened, "symptom", str(cause.get("says") or headline(dict(record))))]
-    missed = ", ".join(str(_table(one).get("what")) for one in evidence.get("missed") or ())
-    says = f"evidence was taken, in {duration(took_s)}" + (f"; missed: {missed}" if missed else "")
+    says = f"evidence was taken, in {duration(took_s)}{missed(evidence)}"
     found.append(_step(opened + took_s, "evidence", says))
     following = str(cause.get("next") or "")
     if following in _NEXT:
@@ -92,6 +99,8 @@ def _of_row(row: "Mapping[str, Any]") -> "dict[str, Any]":
     words = VERDICTS.get(verdict, verdict) + returned(verdict, [row])
     says = str(row.get("says") or words or row.get("do") or what)
     step = what if what in ("symptom", "evidence", "remedy", "verdict") else "note"
+    if what == "isolation" and " was split: " in says:
+        step = "remedy"  # who dies again and again was put into a process of its own
     return {**_step(float(row.get("unix_s") or 0.0), "verdict" if verdict else step, says), "verdict": verdict or None}  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from holdfast.diagnosis.words import duration, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any
 
 #: More changed files than this are summed up: a deployment touches hundreds.
@@ -17,19 +18,25 @@ _FILES_NAMED = 8
 _RECENT_S = 86400.0
 
 
-def compare(good: "dict[str, Any]", now: "dict[str, Any]", failed_unix_s: float) -> list[str]:
+def compare(
+    good: "dict[str, Any]",
+    now: "dict[str, Any]",
+    failed_unix_s: float,
+    on_stacks: "Collection[str]" = (),
+) -> list[str]:
     """Return what changed between two fingerprints.
 
     Args:
         good: Taken when the worker was well; empty when there is none.
         now: Taken after the failure.
         failed_unix_s: When it failed; files are dated relative to it.
+        on_stacks: Paths of the files that it was in when it failed: of all that changed, these come first.
     """
     if not good:
-        return _without_good(now, failed_unix_s)
+        return _without_good(now, failed_unix_s, on_stacks)
     return [
         *_packages(good.get("packages") or {}, now.get("packages") or {}),
-        *_files(good.get("files") or {}, now.get("files") or {}, failed_unix_s),
+        *_files(good.get("files") or {}, now.get("files") or {}, failed_unix_s, on_stacks),
         *_plan(str(now.get("worker", "")), good.get("plan") or {}, now.get("plan") or {}),
         *_env(good.get("env") or {}, now.get("env") or {}),
         *_limits(good.get("limits") or {}, now.get("limits") or {}),
@@ -38,14 +45,19 @@ def compare(good: "dict[str, Any]", now: "dict[str, Any]", failed_unix_s: float)
     ]
 
 
-def _without_good(now: "dict[str, Any]", failed_unix_s: float) -> list[str]:
+def _without_good(
+    now: "dict[str, Any]", failed_unix_s: float, on_stacks: "Collection[str]"
+) -> list[str]:
     files = now.get("files") or {}
-    newest = sorted(((entry[0] / 1e9, path) for path, entry in files.items()), reverse=True)[:3]
-    return [
-        f"file {path} {_when(at_s, failed_unix_s)}"
-        for at_s, path in newest
-        if abs(failed_unix_s - at_s) < _RECENT_S
+    recent = [
+        path for path, entry in files.items() if abs(failed_unix_s - entry[0] / 1e9) < _RECENT_S
     ]
+    recent.sort(key=lambda path: (not _is_on(path, on_stacks), -files[path][0], path))
+    return [f"file {path} {_when(files[path][0] / 1e9, failed_unix_s)}" for path in recent[:3]]
+
+
+def _is_on(path: str, on_stacks: "Collection[str]") -> bool:
+    return any(other.endswith(f"/{path}") for other in on_stacks)
 
 
 def _packages(good: "dict[str, str]", now: "dict[str, str]") -> list[str]:
@@ -61,9 +73,14 @@ def _packages(good: "dict[str, str]", now: "dict[str, str]") -> list[str]:
     return said if len(said) <= 20 else [*said[:20], f"and {len(said) - 20} more packages"]
 
 
-def _files(good: "dict[str, Any]", now: "dict[str, Any]", failed_unix_s: float) -> list[str]:
+def _files(
+    good: "dict[str, Any]",
+    now: "dict[str, Any]",
+    failed_unix_s: float,
+    on_stacks: "Collection[str]",
+) -> list[str]:
     changed = [path for path in good.keys() & now.keys() if good[path][2] != now[path][2]]
-    changed.sort(key=lambda path: -now[path][0])
+    changed.sort(key=lambda path: (not _is_on(path, on_stacks), -now[path][0]))
     said = [f"file {path} {_when(now[path][0] / 1e9, failed_unix_s)}" for path in changed]
     new = sorted(now.keys() - good.keys(), key=lambda path: -now[path][0])
     said += [f"file {path} is new" for path in new]

@@ -5,7 +5,7 @@ sure that is, and the evidence it rests on. Which rules are asked follows from t
 comes first. No rule knows a particular package: what is true of one library's bug has to be true of the next one's.
 """
 
-from holdfast.diagnosis import growing, owners, profile, regexes, waiting
+from holdfast.diagnosis import deadlocks, growing, owners, profile, regexes, waiting
 from holdfast.diagnosis.lastwords import split_frame
 from holdfast.diagnosis.owners import Place
 from holdfast.diagnosis.telling import (
@@ -37,6 +37,8 @@ _ORDER = (CERTAIN, LIKELY, POSSIBLE)
 _LONGEST = 700
 #: A profile of fewer samples proves nothing; from the lesser number on it is worth a guess where nothing else is known.
 _FEW_SAMPLES, _FEWEST_SAMPLES = 5, 2
+#: So many samples a second (of 50) are taken of a process that is at work, not of one that waits.
+_AT_WORK = 25
 #: A loop whose beat is so much older than that of the plain thread is blocked.
 _LATE_NS = 700_000_000
 _BOMBS = {"task_bomb": "tasks", "thread_bomb": "threads"}
@@ -74,12 +76,15 @@ def findings(
     fatal = str(facts.report.fatal or "") if facts.report else ""
     if signal_of(facts.order.get("status")) in FAULTS or fatal.startswith("Fatal "):
         found += _fault(facts, stacks)
-    found += _deadlock(facts, stacks)
+    found += deadlocks.deadlock(facts, stacks)
     if kind in _BOMBS or kind == "child_bomb":
         found += _bomb(facts, kind)
-    found += _of_kind(facts, kind)
-    if kind in _STUCK or kind in _MEMORY:
-        found += _busy(facts, memory=kind in _MEMORY)
+    if kind in (*_STUCK, *_MEMORY, "log_storm", "fd_leak"):
+        found += growing.handlers(facts)
+    of_kind = _of_kind(facts, kind)
+    busy = _busy(facts, memory=kind in _MEMORY) if kind in _STUCK or kind in _MEMORY else []
+    # Whoever waits for a thread that computes waits for no server: then the line that computes is the answer.
+    found += busy + of_kind if _computes(facts, kind) else of_kind + busy
     if kind in _MEMORY:
         found += growing.mappings(facts)
     if kind in _STUCK and not found:
@@ -241,57 +246,6 @@ def _exception(facts: "Facts") -> "list[dict[str, Any]]":
 # -- waiting ---------------------------------------------------------------------------------------
 
 
-def _deadlock(facts: "Facts", stacks: "list[dict[str, Any]]") -> "list[dict[str, Any]]":
-    """A lock that its own holder waits for; two threads in each other's locks."""
-    for stack in stacks:
-        mine = owners.places(stack["frames"], facts.owners)
-        if not mine or not _takes_lock(facts, stack, mine[0]):
-            continue
-        first = mine[0]
-        again = next(
-            (at for at in range(1, len(mine)) if (mine[at].path, mine[at].function) == (first.path, first.function)),
-            0,
-        )  # fmt: skip
-        if not again:
-            continue
-        between = mine[1:again]
-        through = next((p for p in between if p.function.rpartition(".")[2] in ("__del__", "handler", "_handle_signal")), None)  # fmt: skip
-        how = f" through {through.short()}, which ran in between" if through else ""
-        says = (
-            f"Deadlock of a thread with itself: {stack['thread']} waits for a lock in {in_words(first, facts)} while it holds that lock"
-            f" already: it came there a second time{how} (first at line {mine[again].line}). A lock that is not re-entrant never opens"
-            " to its own holder: keep whatever runs inside it from coming back here, or use an RLock."
-        )
-        return [finding(LIKELY, says, first, ["stacks.txt"])]
-    waiting = [s for s in stacks if s.get("doing") == "waits for a lock"]
-    held = []
-    for stack in waiting:
-        mine = owners.places(stack["frames"], facts.owners)
-        if mine and _takes_lock(facts, stack, mine[0]):
-            held.append((stack, mine))
-    if len(held) < 2:
-        return []
-    places = "; ".join(f"{s['thread']} in {in_words(m[0], facts)}" for s, m in held[:3])
-    says = (
-        f"Deadlock: {len(held)} threads wait for locks and none of them runs: {places}. Take these locks in one order"
-        " everywhere, or with a timeout."
-    )
-    return [finding(LIKELY, says, held[0][1][0], ["stacks.txt", "process.json"])]
-
-
-def _takes_lock(facts: "Facts", stack: "dict[str, Any]", place: Place) -> bool:
-    if stack.get("doing") not in (None, "waits for a lock", "waits"):
-        return False
-    innermost = split_frame(stack["frames"][0])
-    known = [f for f in facts.sites.get("stuck") or () if type(f) is list and f]
-    if any(innermost[:2] == split_frame(str(frames[0]))[:2] for frames in known):
-        return True  # the agent knows the instruction
-    if innermost[0].endswith("/threading.py") and innermost[2].rpartition(".")[2] in ("acquire", "__enter__", "join"):  # fmt: skip
-        return innermost[2].rpartition(".")[2] != "join"
-    source = facts.source.get(place.frame, "")
-    return ".acquire(" in source or (source.startswith("with ") and "lock" in source.lower())
-
-
 def _waiting(facts: "Facts", blamed: "dict[str, Any] | None") -> "list[dict[str, Any]]":
     """It stands still: the line where, and what it waits for."""
     mine = owners.places(blamed["frames"], facts.owners) if blamed else []
@@ -378,6 +332,14 @@ def _busy(facts: "Facts", *, memory: bool, least: int = _FEW_SAMPLES) -> "list[d
     return [
         finding(LIKELY if is_sure else POSSIBLE, says, culprit, ["profile.txt", "samples.json"])
     ]
+
+
+def _computes(facts: "Facts", kind: str) -> bool:
+    """Whether the process is at work, while its requests wait for nothing that has a name."""
+    taken = facts.profile
+    if kind not in _COSTS or taken is None or waiting.is_known(facts):
+        return False
+    return taken.samples() >= _AT_WORK * max(0.2, taken.seconds)
 
 
 def _before(facts: "Facts", place: "Place") -> str:
@@ -508,8 +470,23 @@ def _children(facts: "Facts") -> "list[dict[str, Any]]":
     if not counts:
         return []
     command = max(counts, key=lambda k: (counts[k], k))
+    ended = sum(1 for child in children if child.get("has_ended"))
+    unmissed = (
+        f" {ended} of them have ended, and nobody has asked how: whoever starts a process has to wait for it (wait(), communicate())."
+        if ended
+        else ""
+    )
+    rows = [r for r in facts.sites.get("children") or () if type(r) is list and len(r) >= 3]
+    if rows:
+        by, total = rows[0], sum(int(row[0]) for row in rows)
+        place = Place(str(by[2]), facts.owners)
+        says = (
+            f"{len(children)} child processes, {counts[command]} of them `{one_line(command, 80)}`: {by[0]} were started by"
+            f" {in_words(place, facts)}, {int(by[0]) / max(1, total):.0%} of all.{unmissed}"
+        )
+        return [finding(LIKELY, says, place, ["process.json", "sites.json"])]
     main = next((s for s in facts.live_stacks if s["frames"]), None)
     mine = owners.places(main["frames"], facts.owners) if main else []
     where = f"; the program is in {in_words(mine[0], facts)}{caller(mine, 0, facts)}" if mine else ""  # fmt: skip
-    says = f"{len(children)} child processes, {counts[command]} of them `{one_line(command, 80)}`{where}."
+    says = f"{len(children)} child processes, {counts[command]} of them `{one_line(command, 80)}`{where}.{unmissed}"
     return [finding(POSSIBLE, says, mine[0] if mine else None, ["process.json", "stacks.txt"])]

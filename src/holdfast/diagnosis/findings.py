@@ -73,9 +73,9 @@ class Facts:
     """Everything the collectors found; what they did not find keeps its default."""
 
     __slots__ = (
-        "blamed", "box", "calls", "census", "changed", "core", "earlier", "exit", "extensions", "healthy", "last_line", "libraries", "live_stacks",
+        "blamed", "box", "calls", "census", "changed", "core", "earlier", "exit", "extensions", "growing", "healthy", "last_line", "libraries", "live_stacks",
         "log_patterns", "mappings", "mappings_s", "modules", "next_start", "oom", "order", "owners", "plan", "process",
-        "profile", "pulse", "report", "samples", "sites", "source", "uncaught", "used",
+        "profile", "pulse", "report", "samples", "sites", "source", "uncaught", "used", "writers",
     )  # fmt: skip
 
     def __init__(self, order: "dict[str, Any]", plan: "dict[str, Any] | None" = None) -> None:
@@ -111,8 +111,11 @@ class Facts:
             dict[str, Any]
         ] = []  #: the address space by name, and how much of it is new
         self.mappings_s = 0.0  #: … within so many seconds
+        #: While evidence was taken: seconds, resident bytes more, writable address space more.
+        self.growing = (0.0, 0, 0)
         self.log_patterns: list[tuple[int, str]] = []  #: lines that are alike, and how many
         self.box: dict[str, Any] = {}  #: the machine: pressure, memory, who uses most
+        self.writers: list[dict[str, Any]] = []  #: who makes which file of a disk longer
         self.earlier: dict[str, Any] | None = (
             None  #: what was found when the same happened before; asked for where this is not enough
         )
@@ -155,6 +158,8 @@ def assess(facts: Facts) -> "dict[str, Any]":
         _death(facts, found, stacks)
     if kind in ("memory", "oom", "memory_leak"):
         _memory(facts, found)
+    if kind in ("disk", "disk_filling"):
+        _writers(facts, found)
     blamed = _held_stack(facts, stacks)
     blamed = blamed or _blamed_stack(stacks, frozen=found.says.startswith("frozen"))
     if kind == "deadlock":
@@ -208,6 +213,17 @@ def blames_nobody(facts: Facts) -> bool:
     )  # fmt: skip
 
 
+def _writers(facts: Facts, found: _Found) -> None:
+    """Tell who makes the disk fuller."""
+    growing = [row for row in facts.writers if row["per_s"] > 0]
+    for row in growing[:2]:
+        who = f'worker "{row["worker"]}"' if row["worker"] else f"{row['command']} (pid {row['pid']})"  # fmt: skip
+        found.because("likely", f"{who} writes {size(row['per_s'])} a second into {row['path']}, which has {size(row['bytes'])} now")  # fmt: skip
+    if facts.writers and not growing:
+        row = max(facts.writers, key=lambda one: int(one["bytes"]))
+        found.because("possible", f"no file that is open for writing grows at this moment; the largest is {row['path']}, {size(row['bytes'])}")  # fmt: skip
+
+
 def _company(facts: Facts, found: _Found) -> None:
     """What came with it: the death of somebody it needs, other deaths of its own, changes before it."""
     cause = facts.order.get("because")
@@ -222,7 +238,7 @@ def _company(facts: Facts, found: _Found) -> None:
         count = len(facts.changed)
         found.because(
             "possible",
-            f"{count} change{'s' if count > 1 else ''} before this failure (see below)",
+            f"{count} change{'s' if count > 1 else ''} before this failure, listed under Changed",
         )
 
 

@@ -2,7 +2,15 @@
 
 from holdfast.diagnosis import owners, profile
 from holdfast.diagnosis.owners import Place
-from holdfast.diagnosis.telling import LIKELY, MOST_SHARE, POSSIBLE, caller, finding, in_words
+from holdfast.diagnosis.telling import (
+    CERTAIN,
+    LIKELY,
+    MOST_SHARE,
+    POSSIBLE,
+    caller,
+    finding,
+    in_words,
+)
 from holdfast.diagnosis.words import duration, one_line, size
 
 TYPE_CHECKING = False
@@ -14,13 +22,18 @@ if TYPE_CHECKING:
 #: Fewer objects more are noise.
 _FEW_OBJECTS, _FEW_OF_A_KIND = 50, 20
 _PLAIN = ("builtins.", "weakref.", "functools.", "collections.", "types.", "_thread.")
+#: Less growth says nothing of who keeps it; kept by Python this share of it, it is not C; and so many packages are worth naming.
+_LEAST_GROWN, _LITTLE, _MOST_SUSPECTS = 1 << 19, 0.2, 5
+_NOTHING = 0.02
 #: An object has so many descriptors open, at most: an event loop, a pair of pipes.
 _FILES_EACH = 5
 
 
 def memory(facts: "Facts") -> "list[dict[str, Any]]":
     """Return who makes what memory is full of: the lines that allocate, the types that become more."""
-    return [*_allocations(facts), *_types(facts)]
+    # What explains next to nothing of the growth says nothing of who lets it grow.
+    allocated = _allocations(facts) if _kept(facts) >= _NOTHING else []
+    return [*allocated, *_types(facts), *_in_c(facts)]
 
 
 def _allocations(facts: "Facts") -> "list[dict[str, Any]]":
@@ -49,6 +62,78 @@ def _allocations(facts: "Facts") -> "list[dict[str, Any]]":
         says += f" It was allocated on behalf of {called['module']} ({culprit.owner()}, C code), which may not let go of it."
     confidence = LIKELY if share >= MOST_SHARE else POSSIBLE
     return [finding(confidence, says + _held(facts), culprit, ["census.json"])]
+
+
+def _in_c(facts: "Facts") -> "list[dict[str, Any]]":
+    """Memory that grows although Python allocates next to nothing that stays: C code keeps it, and few packages have any; or a buffer is filled."""
+    seconds, grown, reserved = facts.growing
+    # memray sees what C allocates, too: what it does not show has not been allocated.
+    if facts.census.get("by") != "tracemalloc" or grown < _LEAST_GROWN or _kept(facts) > _LITTLE:
+        return []
+    kept = sum(int(site["bytes"]) for site in facts.census.get("allocated") or ())
+    lines = _own_lines(facts)
+    at = lines[0] if lines else Place("", {})
+    busiest = f" Busiest meanwhile: {'; '.join(in_words(line, facts) for line in lines[:2])}." if lines else ""  # fmt: skip
+    says = f"Memory grew by {size(grown)} in {duration(seconds)}, and of what Python allocated meanwhile {size(kept)} stayed"
+    rests_on = ["memory.json", "census.json", "profile.txt"]
+    if reserved < _LITTLE * grown:
+        says += f"; nor was any taken in C: something fills a buffer that it has already (what was sent and is not read, an array).{busiest}"
+        called = next((c for c in facts.calls.get(at.frame) or () if c["package"]), None)
+        place = Place(at.frame, {})
+        if called is not None:
+            place.package, place.version = called["package"], called["version"]
+            says += f" That calls {called['module']} ({place.owner()})."
+        return [finding(POSSIBLE, says, place if lines else None, rests_on)]
+    suspects = _suspects(facts)
+    if not 0 < len(suspects) <= _MOST_SUSPECTS:
+        return []
+    place = Place(at.frame, {})
+    place.package, place.version = suspects[0]
+    names = ", ".join(f"{name} {number}".rstrip() for name, number in suspects)
+    who = f"the only package with C code that is loaded is {names}" if len(suspects) == 1 else f"packages with C code that are loaded: {names}"  # fmt: skip
+    says += f": C code keeps it; {who}.{busiest}"
+    if lines:
+        says += f" Look at what is called of {'it' if len(suspects) == 1 else 'them'} there, and try another version."
+    confidence = LIKELY if len(suspects) == 1 else POSSIBLE
+    return [finding(confidence, says, place, rests_on, function=at.function)]
+
+
+def _kept(facts: "Facts") -> float:
+    """Return which share of the growth of right now Python allocated; 1 where that is not known."""
+    seconds, grown, _ = facts.growing
+    window_s = float(facts.census.get("window_s") or 0)
+    if grown < _LEAST_GROWN or seconds <= 0 or window_s <= 0:
+        return 1.0
+    kept = sum(int(site["bytes"]) for site in facts.census.get("allocated") or ())
+    return (kept / window_s) / (grown / seconds)
+
+
+def _own_lines(facts: "Facts") -> "list[Place]":
+    """Return the program's own lines that were found at work, the busiest first; a pause is none."""
+    counts: dict[str, int] = {}
+    for _, frames, count in facts.profile.rows if facts.profile else ():
+        own = next(
+            (p for p in owners.places(reversed(frames), facts.owners) if not p.package), None
+        )
+        if own is not None and "sleep(" not in facts.source.get(own.frame, ""):
+            counts[own.frame] = counts.get(own.frame, 0) + count
+    return [Place(frame, facts.owners) for frame in sorted(counts, key=lambda f: (-counts[f], f))]
+
+
+def _suspects(facts: "Facts") -> "list[tuple[str, str]]":
+    """Return the packages with C code, those first that are at work or whose objects are there in numbers."""
+    known = {str(e["package"]): str(e.get("version") or "") for e in facts.extensions}
+    seen: dict[str, int] = dict.fromkeys(known, 0)
+    for _, frames, count in facts.profile.rows if facts.profile else ():
+        for package in {
+            place.package for place in owners.places(frames, facts.owners)
+        } & seen.keys():
+            seen[package] += 1000 * count
+    for row in facts.census.get("own") or ():
+        module = facts.modules.get(str(row["type"]).partition(".")[0])
+        if module is not None and str(module[0]) in seen:
+            seen[str(module[0])] += int(row.get("count") or 0)
+    return sorted(known.items(), key=lambda one: (-seen[one[0]], one[0]))
 
 
 def _types(facts: "Facts") -> "list[dict[str, Any]]":
@@ -156,6 +241,20 @@ def _holder(facts: "Facts", descriptors: int) -> "tuple[Place | None, str, list[
     return None, "", []
 
 
+def handlers(facts: "Facts") -> "list[dict[str, Any]]":
+    """Return who adds handler after handler to a logger, each of which writes every line once more."""
+    rows = [r for r in facts.sites.get("handlers") or () if type(r) is list and len(r) >= 4]
+    if not rows:
+        return []
+    number, count, logger, site = rows[0]
+    place = Place(str(site), facts.owners)
+    says = (
+        f'The logger "{one_line(str(logger), 60)}" has {number} handlers, so each line is written {number} times: {count} of them were added by'
+        f" {in_words(place, facts)}. Add a handler once, when the program starts."
+    )
+    return [finding(CERTAIN, says, place, ["sites.json"])]
+
+
 def log_storm(facts: "Facts") -> "list[dict[str, Any]]":
     """Return the line that most of the log consists of."""
     if not facts.log_patterns:
@@ -163,4 +262,24 @@ def log_storm(facts: "Facts") -> "list[dict[str, Any]]":
     count, pattern = facts.log_patterns[0]
     total = sum(n for n, _ in facts.log_patterns) or 1
     says = f"{count / total:.0%} of its last lines are alike: `{one_line(pattern, 160)}`."
-    return [finding(LIKELY, says, None, ["log.txt"])]
+    mine = _writer(facts)
+    if not mine:
+        return [finding(LIKELY, says, None, ["log.txt"])]
+    says += f" Most of them are written by {in_words(mine[0], facts)}{caller(mine, 0, facts)}."
+    return [finding(LIKELY, says, mine[0], ["log.txt", "profile.txt"])]
+
+
+def _writer(facts: "Facts") -> "list[Place]":
+    """Return the places on the stack that was most often found below a call of ``logging``, innermost first; else of the hottest."""
+    if facts.profile is None:
+        return []
+    counts: dict[tuple[str, ...], int] = {}
+    for _, frames, count in facts.profile.rows:
+        at = next((at for at, frame in enumerate(frames) if "/logging/__init__.py:" in frame), 0)
+        if at:
+            counts[frames[:at]] = counts.get(frames[:at], 0) + count
+    if counts:
+        most = max(counts, key=lambda key: (counts[key], key))
+        return owners.places(reversed(most), facts.owners)
+    hot = profile.hottest(facts.profile, owners.is_machinery)
+    return owners.places(reversed(hot.path), facts.owners) if hot else []

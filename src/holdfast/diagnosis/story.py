@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 LONGEST = 40
+#: Where the text of a line begins, and the longest line that is read with ease.
+_MARGIN, _WIDEST = 13, 120
 
 _VERDICTS = {
     "open": "not known yet: the watchdog is still looking whether it comes back",
@@ -19,7 +21,7 @@ _VERDICTS = {
     "came_back": "came back: the symptom returned",
     "did_not_help": "the remedy did not help",
     "closed": "nobody can tell: a person took over, or the worker was gone, before it was known",
-    "gave_up": "Holdfast gave up: every remedy was tried, a person is needed",
+    "gave_up": "Holdfast gave up: no remedy is left, a person is needed",
 }
 
 
@@ -29,7 +31,10 @@ def headline(incident: "dict[str, Any]") -> str:
 
 
 def story(
-    incident: "dict[str, Any]", timeline: "list[dict[str, Any]]", utc_offset_s: int = 0
+    incident: "dict[str, Any]",
+    timeline: "list[dict[str, Any]]",
+    utc_offset_s: int = 0,
+    width: int = 0,
 ) -> str:
     """Tell an incident, in at most 40 lines.
 
@@ -37,12 +42,14 @@ def story(
         incident: As in incident.json; missing fields are left out of the story.
         timeline: Rows of timeline.jsonl, oldest first.
         utc_offset_s: What the reader's time zone adds to UTC.
+        width: Columns of the reader's terminal: longer lines are broken, and go on below where they began (more than 40, where it is narrow).
+            0: it has no end.
     """
     lines = [headline(incident), ""]
     lines += _what(incident)
     lines += _since(incident, utc_offset_s)
     lines += _family(incident)
-    lines += _findings(incident)
+    lines += _findings(incident, min(width or _WIDEST, _WIDEST))
     lines += _why(incident)
     lines += _where(incident)
     lines += _changed(incident)
@@ -53,7 +60,17 @@ def story(
         # The newest rows tell whether it helped.
         keep = max(1, room - 2)
         done = [done[0], f"  … {len(done) - 1 - keep} more rows in timeline.jsonl", *done[-keep:]]
-    return "".join(f"{_plain(line)}\n" for line in [*lines, *done, *look][:LONGEST])
+    told = [_plain(line) for line in [*lines, *done, *look][:LONGEST]]
+    if width:
+        told = [part for at, line in enumerate(told) for part in _hung(line, width, _MARGIN if at else 2)]  # fmt: skip
+    return "".join(f"{line}\n" for line in told)
+
+
+def _hung(line: str, width: int, margin: int) -> list[str]:
+    # What is to be copied stays in one piece.
+    if line[margin:].lstrip().startswith(("/", "in /", "holdfast ")):
+        return [line]
+    return hang(line, width, margin)
 
 
 def _plain(line: str) -> str:
@@ -64,9 +81,10 @@ def _plain(line: str) -> str:
 def _what(incident: "dict[str, Any]") -> list[str]:
     cause = incident.get("cause") or {}
     component = f', component "{incident["component"]}"' if incident.get("component") else ""
-    lines = [
-        f'What broke   worker "{incident.get("worker", "?")}"{component}: {cause.get("says") or headline(incident)}'
-    ]
+    whom = f'worker "{incident.get("worker", "?")}"{component}'
+    if incident.get("worker") == "@node":
+        whom = "this machine"
+    lines = [f"What broke   {whom}: {cause.get('says') or headline(incident)}"]
     words = incident.get("status_words")
     if words and words not in lines[0]:
         lines.append(f"             {words}")
@@ -109,12 +127,12 @@ def _family(incident: "dict[str, Any]") -> list[str]:
     return lines
 
 
-def _findings(incident: "dict[str, Any]") -> list[str]:
+def _findings(incident: "dict[str, Any]", width: int) -> list[str]:
     """Tell who is to blame: a paragraph for each of the two surest findings."""
     lines = []
     for at, finding in enumerate((incident.get("findings") or [])[:2]):
         says = f"{finding.get('confidence', 'possible')}: {finding.get('says', '')}"
-        wrapped = wrap(one_line(says, 700), 107)
+        wrapped = wrap(one_line(says, 700), max(20, width - _MARGIN))
         lines += [f"{'Finding' if at == 0 and n == 0 else '':<13}{line}" for n, line in enumerate(wrapped)]  # fmt: skip
         rests = ", ".join(str(name) for name in finding.get("rests_on") or ())
         if rests:
@@ -130,6 +148,16 @@ def wrap(text: str, width: int) -> list[str]:
             lines.append("")
         lines[-1] += f" {word}" if lines[-1] else word
     return lines
+
+
+def hang(line: str, width: int, margin: int) -> list[str]:
+    """Break a line that is longer than ``width``; what follows begins ``margin`` columns in."""
+    if len(line) <= width:
+        return [line]
+    # The head, with all its blanks, stays as it is; where it has the whole line for itself, nothing would be left for the text.
+    head, text = line[:margin], line[margin:]
+    parts = wrap(text, max(20, width - margin))
+    return [f"{head}{parts[0]}", *(" " * margin + part for part in parts[1:])]
 
 
 def _why(incident: "dict[str, Any]") -> list[str]:
@@ -171,10 +199,8 @@ def _done(incident: "dict[str, Any]", timeline: "list[dict[str, Any]]", offset_s
     cause = incident.get("cause") or {}
     evidence = incident.get("evidence") or {}
     rows = []
-    missed = evidence.get("missed") or []
     rows.append(
-        f"evidence taken in {duration(float(evidence.get('took_s') or 0))}"
-        + (f"; missed: {', '.join(str(m.get('what')) for m in missed)}" if missed else "")
+        f"evidence taken in {duration(float(evidence.get('took_s') or 0))}{missed(evidence)}"
     )
     rows += _next(cause)
     remedy = incident.get("remedy")
@@ -190,9 +216,32 @@ def _done(incident: "dict[str, Any]", timeline: "list[dict[str, Any]]", offset_s
         rows.append(f"{at}{one_line(str(says), 200)}")
     lines = [f"{'Done' if at == 0 else '':<13}{row}" for at, row in enumerate(rows)]
     verdict = verdict_of(incident, timeline)
-    if verdict:
+    if is_untreated(incident, timeline):
+        lines.append(f"Did it help  {UNTREATED}")
+    elif verdict:
         lines.append(f"Did it help  {_VERDICTS.get(verdict, verdict)}{returned(verdict, timeline)}")
     return lines
+
+
+#: Instead of a verdict on what nobody has done.
+UNTREATED = "nothing was done that could; here it is told when it is over"
+
+
+def is_untreated(incident: "Mapping[str, Any]", timeline: "Sequence[Mapping[str, Any]]") -> bool:
+    """Whether it is about a flag that was shown and not remedied so far."""
+    cause = incident.get("cause")
+    if not isinstance(cause, dict) or not cause.get("flag") or incident.get("remedy"):
+        return False
+    verdict = verdict_of(dict(incident), [dict(row) for row in timeline])
+    return verdict == "open" and all(row.get("what") != "remedy" for row in timeline)
+
+
+def missed(evidence: "Mapping[str, Any]") -> str:
+    """Return the end of a sentence about the evidence: what is not there, and why; each thing once."""
+    rows = [one for one in evidence.get("missed") or () if isinstance(one, dict)]
+    why = {str(one.get("what")): str(one.get("why") or "") for one in rows}
+    told = [f"{what} ({one_line(reason, 90)})" if reason else what for what, reason in why.items()]
+    return f"; not there: {', '.join(told)}" if told else ""
 
 
 def _next(cause: "dict[str, Any]") -> list[str]:

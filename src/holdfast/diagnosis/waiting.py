@@ -74,6 +74,13 @@ def stalled(facts: "Facts") -> "list[dict[str, Any]]":
     return [finding(LIKELY, says, holder, _RESTS_ON)]
 
 
+def is_known(facts: "Facts") -> bool:
+    """Whether something that others hold (a pool, a semaphore, a thread of an executor) is what those wait for."""
+    return any(
+        type(row) is list and len(row) >= 5 and row[3] for row in facts.sites.get("waiting") or ()
+    )
+
+
 def _within(frames: list[str], site: str) -> list[str]:
     return frames[: frames.index(site)] if site in frames else frames
 

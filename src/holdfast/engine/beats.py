@@ -29,7 +29,7 @@ class Ward:
     """
 
     __slots__ = (
-        "_memory", "boot", "descriptor", "died_s", "found_ns", "is_fenced", "is_renewed", "is_settled", "owner", "path", "pid",
+        "_memory", "boot", "culprits", "descriptor", "died_s", "found_ns", "is_fenced", "is_renewed", "is_settled", "owner", "path", "pid",
         "rss_bytes", "slots", "started_unix_s", "ticks", "worker",
     )  # fmt: skip
 
@@ -56,6 +56,8 @@ class Ward:
         self.is_renewed = False  #: the store knows it
         self.is_fenced = False
         self.is_settled = False
+        #: Tokens of what ran past its deadline when it was killed because of that.
+        self.culprits: frozenset[int] = frozenset()
         self.descriptor = self._open()
 
     def _open(self) -> int:
@@ -89,6 +91,15 @@ class Ward:
         at = wire.SLOTS_AT + wire.SLOT - 8
         memory, read = self._memory, _NUMBER.unpack_from
         return any(read(memory, at + slot * wire.SLOT)[0] for slot in range(self.slots))
+
+    def overdue(self, before_ns: int) -> "frozenset[int]":
+        """Return the tokens of what runs though its deadline was before this moment, in a process that does nothing about it.
+
+        One that gives up what it cannot interrupt has become quiet, and waits for its other jobs.
+        """
+        if self.is_meant or _NUMBER.unpack_from(self._memory, wire.QUIET)[0]:
+            return frozenset()
+        return frozenset(wire.overdue(self._memory, self.slots, before_ns))
 
     @property
     def is_meant(self) -> bool:

@@ -6,7 +6,7 @@ from holdfast.core.fetch import Pace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
     from typing import Protocol
 
     from holdfast.engine.running import Item
@@ -38,3 +38,19 @@ class Crew:
         self.ran = self.spent_ns = 0  #: since the last fetch
         self.busy: Callable[[], int] = lambda: 0
         self.seen: dict[str, int] = {}  #: by queue, when a job of this kind was there last
+
+    # Of a copy, made in one go: executors take from it meanwhile, and a deque that changes ends whoever goes through it.
+
+    def see_queues(self, now_ns: int) -> None:
+        """Note from which queues the jobs are that wait here."""
+        for _, job, _ in self.waiting.copy():
+            self.seen[str(job.get("queue"))] = now_ns
+
+    def forget(self, tokens: "Container[int]") -> None:
+        """Take out those of these jobs that nobody has started."""
+        for item in self.waiting.copy():
+            if item[0].token in tokens:
+                try:
+                    self.waiting.remove(item)
+                except ValueError:
+                    continue  # somebody just has

@@ -180,7 +180,9 @@ class Desk:
                 self._store.expired()
             except StoreDownError as error:
                 return self._down(error, now_s)
-            self._back(now_s)
+            # It answers. Whether it also takes something (a full disk does not, nor does a replica) the steps will show.
+            self._trust_s = now_s + self._patience_s
+            self._renewing.due_s = 0.0
         for step in (self._recovering, *self._steps):
             now_s = time.monotonic()
             if step.due_s > now_s:
@@ -192,6 +194,8 @@ class Desk:
             except StoreRefusedError as error:
                 step.due_s = now_s + _REFUSED_S
                 self._complain("the store refuses", str(error))
+        if self._down_since_s:
+            self._back(time.monotonic())
         due_s = min(step.due_s for step in self._steps)
         if self._cases:
             due_s = min(due_s, self._recovering.due_s)
@@ -209,8 +213,6 @@ class Desk:
     def _back(self, now_s: float) -> None:
         lasted = f"{now_s - self._down_since_s:.1f} s"
         self._pause_s = self._down_since_s = 0.0
-        self._trust_s = now_s + self._patience_s
-        self._renewing.due_s = 0.0
         self._say("the store is back", lasted=lasted)
 
     def _complain(self, what: str, why: str) -> None:

@@ -371,8 +371,7 @@ class Fetcher:
             else:
                 add_plain((lease, job, known))
         if coroutines.size:
-            for _, job, _ in threads.waiting:
-                threads.seen[str(job.get("queue"))] = now_ns
+            threads.see_queues(now_ns)
         if has_coroutines:
             self.on_coroutines()
         self.on_waiting()
@@ -391,11 +390,7 @@ class Fetcher:
     def _reconcile(self) -> None:
         gone = self.unsettled.reconcile(self.store, self.owner)
         for crew in (self.threads, self.coroutines):
-            for item in [item for item in crew.waiting if item[0].token in gone]:
-                try:
-                    crew.waiting.remove(item)
-                except ValueError:
-                    continue  # it has just been started
+            crew.forget(gone)
         if gone:
             self._log.warning("the store came back without jobs that we hold", jobs=len(gone))
         self._is_in_doubt = False

@@ -25,7 +25,7 @@ KILLED, LOST = "Holdfast::ProcessKilled", "Holdfast::DetailsLost"
 class Scene:
     """Where and when it happened."""
 
-    __slots__ = ("death", "is_alone", "node", "now_s", "pid", "rss_bytes", "storm", "worker")
+    __slots__ = ("culprits", "death", "is_alone", "node", "now_s", "pid", "rss_bytes", "storm", "worker")  # fmt: skip
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Scene:
         rss_bytes: int = 0,
         is_alone: bool = False,
         storm: str = "",
+        culprits: "frozenset[int]" = frozenset(),
     ) -> None:
         self.worker = worker
         self.pid = pid
@@ -47,6 +48,7 @@ class Scene:
         self.rss_bytes = rss_bytes  #: as last seen; 0: not known
         self.is_alone = is_alone  #: it was the quarantine lane
         self.storm = storm  #: who else was killed lately; "": nobody
+        self.culprits = culprits  #: tokens of those because of which we killed it; none: we did not
 
     def words(self) -> str:
         """Return the scene as the end of a sentence."""
@@ -111,6 +113,8 @@ def judge(
     running: set[int] = {lease.token for lease in held} if is_scribbled else set()
     if flight is not None:
         running = {one.token for one in flight.running}
+    if scene.culprits:
+        running &= scene.culprits
     is_ours = scene.death.is_ours or (flight.is_meant if flight is not None else not is_scribbled)
     ends = fates(
         {lease.token: _strikes(jobs.get(lease.token, {})) for lease in held},
@@ -147,8 +151,9 @@ def _carry_out(
         verdict.settled.append(Settle(token, SUSPECT, sidekiq.dumps(_struck(job))))
     elif end == DEAD:
         struck = _struck(job)
+        held = "it ran past its timeout and could not be interrupted; " if scene.culprits else ""
         why = (
-            f"its process {scene.death.words()} while it ran alone, the {_ordinal(_strikes(struck))} to die under it: "
+            f"{held}its process {scene.death.words()} while it ran alone, the {_ordinal(_strikes(struck))} to die under it: "
             f"{scene.words()}"
         )
         made = sidekiq.fail(struck, KILLED, why, None, scene.now_s)
@@ -174,9 +179,9 @@ def _failed(
         return Settle(token, DEAD if kept else DROP, raw, scene.now_s)
     count = made.get("retry_count")
     count = count if isinstance(count, int) else 0
-    backoff = sidekiq.hf(made).get("backoff")
-    if isinstance(backoff, list) and len(backoff) == 3:
-        delay_s = backoff_delay_s(count, backoff[0], backoff[1], backoff[2], chance())
+    backoff = sidekiq.backoff(made)
+    if backoff is not None:
+        delay_s = backoff_delay_s(count, *backoff, chance())
     else:
         delay_s = retry_delay_s(count, chance())
     return Settle(token, RETRY, raw, scene.now_s + delay_s)

@@ -37,6 +37,10 @@ RICH = frozenset(("result_s", "unique", "limit", "then", "batch"))
 _LOGGED_PER_S = 10
 
 
+#: In nanoseconds it still is a number of the recorder's.
+_FOR_EVER_S = 1e9
+
+
 class Known:
     """A class of jobs that this process can run."""
 
@@ -47,7 +51,7 @@ class Known:
         self.is_async = job.is_async
         self.klass = job.name.encode()[:56]
         self.route = TABLE.route(f"job {job.name}")
-        self.timeout_s = job.timeout_s or timeout_s
+        self.timeout_s = min(job.timeout_s or timeout_s, _FOR_EVER_S)
         #: Names the job in the pulse's note. Not the component's own: its end cancels what is its own, and a job is to be finished.
         self.instance = Instance(component, {})
         self.instance.note = f"component={component} job={job.name}".encode()[:255]
@@ -56,7 +60,10 @@ class Known:
         """Return how long this one may run; 0: for ever."""
         hf = job.get("hf")
         own = hf.get("timeout") if type(hf) is dict else None
-        return float(own) if isinstance(own, int | float) else self.timeout_s
+        # Anybody may have written it: what makes no sense is not said, what no clock can count is for ever.
+        if isinstance(own, int | float) and own >= 0 and own is not True:
+            return float(min(own, _FOR_EVER_S))
+        return self.timeout_s
 
 
 class Classes:
@@ -97,6 +104,7 @@ def call(job: "Job[Any, Any]", payload: "dict[str, Any]", context: JobContext) -
     if job.middleware:
         with around(job.middleware, context):
             return job.function(*args, **kwargs)
+        return None  # one of them has swallowed what the job raised
     return job.function(*args, **kwargs)
 
 
@@ -107,6 +115,7 @@ async def await_call(job: "Job[Any, Any]", payload: "dict[str, Any]", context: J
     if job.middleware:
         with around(job.middleware, context):
             return await job.function(*args, **kwargs)
+        return None
     return await job.function(*args, **kwargs)
 
 
@@ -151,14 +160,13 @@ def failed(lease: "Lease", job: "dict[str, Any]", error_class: str, message: str
         return Settle(lease.token, DEAD if sidekiq.keeps_dead(kept) else DROP, raw, now_s)
     count = kept["retry_count"]
     assert isinstance(count, int)  # noqa: S101 -- fail() has written it
-    return Settle(lease.token, RETRY, raw, now_s + _delay_s(count, sidekiq.hf(job).get("backoff")))
+    return Settle(lease.token, RETRY, raw, now_s + _delay_s(count, sidekiq.backoff(job)))
 
 
-def _delay_s(count: int, backoff: object) -> float:
+def _delay_s(count: int, backoff: "tuple[float, float, float] | None") -> float:
     chance = random.random()  # noqa: S311 -- jitter
-    if isinstance(backoff, list) and len(backoff) == 3:
-        base_s, factor, max_s = (float(part) for part in backoff)
-        return backoff_delay_s(count, base_s, factor, max_s, chance)
+    if backoff is not None:
+        return backoff_delay_s(count, *backoff, chance)
     return retry_delay_s(count, chance)
 
 

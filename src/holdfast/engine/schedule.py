@@ -30,6 +30,8 @@ MISSED_S = 3600.0
 #: For so long after the last steward looked it is remembered since when a job is declared.
 _KEPT_S = 40 * 86400.0
 _REMIND_S = 86400.0
+#: A clock that went back by more than this was set; less is its ordinary regulation.
+_SET_BACK_S = 60.0
 
 
 def publish(run_dir: str, worker: str, entries: "Sequence[dict[str, Any]]") -> None:
@@ -105,7 +107,16 @@ def _zone(name: str) -> "tzinfo":
 class Cron:
     """All periodic jobs of one store."""
 
-    __slots__ = ("_complained", "_jobs", "_run_dir", "_say", "_stamps", "_store", "_workers")
+    __slots__ = (
+        "_complained",
+        "_jobs",
+        "_run_dir",
+        "_say",
+        "_seen_s",
+        "_stamps",
+        "_store",
+        "_workers",
+    )
 
     def __init__(self, run_dir: str, store: "Store", say: "Say") -> None:
         self._run_dir = run_dir
@@ -115,6 +126,7 @@ class Cron:
         self._stamps: dict[str, tuple[int, int]] = {}
         self._jobs: dict[str, Periodic] = {}
         self._complained: set[str] = set()
+        self._seen_s = 0.0
 
     def look(self, workers: "list[str]") -> None:
         """Read the tables of these workers, if one has changed; tables of others are not looked at."""
@@ -164,6 +176,11 @@ class Cron:
         Raises:
             StoreDownError: The store is not there; nothing is forgotten.
         """
+        if now_s < self._seen_s - _SET_BACK_S:
+            # All that was planned is for a future that has gone.
+            for job in self._jobs.values():
+                job.next_s, job.reminded_s = job.slot_after(now_s), 0.0
+        self._seen_s = now_s
         for job in self._jobs.values():
             if now_s - job.reminded_s > _REMIND_S:
                 self._remember(job, now_s)
@@ -184,7 +201,7 @@ class Cron:
         notes = self._store.notes(key)
         since = notes.get("since", "") if notes.get("cron") == times else ""
         try:
-            since_s = float(since)
+            since_s = min(float(since), now_s)
         except ValueError:
             since_s = now_s
         self._store.note(key, {"cron": times, "since": repr(since_s)}, _KEPT_S)

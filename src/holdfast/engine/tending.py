@@ -51,6 +51,9 @@ _LOOK_S = 1.0
 _TURN_S = 0.25
 #: A worker that runs a job is killed so long before its lease ends.
 _MARGIN_NS = 1_000_000_000
+#: A worker interrupts a job at its deadline and gives up 2 s later. One that has done neither by now, and not in the span after that,
+#: cannot: something in it holds the interpreter. Long enough for a machine on which threads wait seconds for their turn.
+_OVERDUE_NS, _OVERDUE_S = 5_000_000_000, 5.0
 #: A file that is no recorder, of a process that is gone, is taken for one after this.
 _BROKEN_S = 5.0
 #: A lane that was asked for gets so long to appear.
@@ -100,6 +103,8 @@ class Steward:
         self._dying: list[Ward] = []
         #: Died while it ran nothing: worker, pid, and until when it is asked whether it was killed.
         self._idle: list[tuple[str, int, float]] = []
+        #: By owner, what ran past its deadline, and since when that is known.
+        self._overdue: dict[str, tuple[frozenset[int], float]] = {}
         self._broken: dict[str, float] = {}
         self._asked_lanes: dict[str, float] = {}
         self._by_descriptor: dict[int, Ward] = {}
@@ -198,6 +203,7 @@ class Steward:
                 self._clear(name)
             elif name not in self.wards:
                 self._find(name, now_s)
+        self._check_deadlines(now_s)
 
     def _clear(self, name: str) -> None:
         """Remove a recorder whose maker was killed before it was whole."""
@@ -267,7 +273,7 @@ class Steward:
                 self._dying.remove(ward)
                 flight = ward.flight()
                 ran = [one.jid for one in flight.running] if flight is not None else []
-                scene = self._scene(ward.worker, ward.pid, death, ward.rss_bytes, ran)
+                scene = self._scene(ward.worker, ward.pid, death, ward.rss_bytes, ran, ward.culprits)  # fmt: skip
                 self.desk.recover(Case(ward.owner, ward, scene))
                 if death.is_kill and ran and not ward.is_meant:
                     self._storm.note(now_s, ward.worker, ran)
@@ -284,13 +290,15 @@ class Steward:
         return self._causes.likely(ward.worker) if now_s - ward.died_s >= _PATIENCE_S else None
 
     def _scene(
-        self, worker: str, pid: int, death: Death, rss_bytes: int, ran: "list[str]"
-    ) -> Scene:
+        self, worker: str, pid: int, death: Death, rss_bytes: int, ran: "list[str]",
+        culprits: "frozenset[int]" = frozenset(),
+    ) -> Scene:  # fmt: skip
         # A process that ends by another signal was not shot from outside.
         is_shot = death.status in (None, signal.SIGKILL)
         return Scene(
             worker, pid, death, node=self._families.node, now_s=time.time(), rss_bytes=rss_bytes,
             is_alone=self._families.is_lane(worker), storm=self._storm.over(time.monotonic(), ran) if is_shot else "",
+            culprits=culprits,
         )  # fmt: skip
 
     # -- leases ------------------------------------------------------------------------------------------
@@ -315,6 +323,36 @@ class Steward:
                 ward.set_meant()
                 self._say("its lease could not be renewed and ends; killing it", worker=ward.worker, pid=ward.pid)  # fmt: skip
                 pidfd.send(ward.descriptor, signal.SIGKILL)
+
+    def _check_deadlines(self, now_s: float) -> None:
+        """End whoever runs a job past its timeout and cannot end it by itself: C code that holds the interpreter stops all threads in there."""
+        before_ns = time.monotonic_ns() - _OVERDUE_NS
+        overdue = {}
+        for ward in self._by_descriptor.values():
+            tokens, since_s = self._overdue.get(ward.owner, (frozenset(), now_s))
+            still = ward.overdue(before_ns)
+            if not still:
+                continue
+            # The same as before: after a standstill of the whole machine everybody is late at once, and needs a moment.
+            since_s = since_s if tokens & still else now_s
+            overdue[ward.owner] = (still, since_s)
+            if now_s - since_s >= _OVERDUE_S:
+                self._abort(ward, still)
+        self._overdue = overdue
+
+    def _abort(self, ward: Ward, tokens: "frozenset[int]") -> None:
+        reading = procfs.reading(ward.pid)
+        if reading is not None and reading.state in "Tt":
+            return  # a person has stopped it, and looks into it
+        if ward.culprits:
+            pidfd.send(ward.descriptor, signal.SIGKILL)
+            return
+        ward.culprits = tokens
+        flight = ward.flight()
+        jobs = [f"{one.klass} {one.jid}" for one in flight.running if one.token in tokens] if flight is not None else []  # fmt: skip
+        self._say("a job is past its timeout and its process cannot end it; killing it", worker=ward.worker, pid=ward.pid, why=", ".join(jobs))  # fmt: skip
+        # Not KILL: the interpreter's fault handler writes down all stacks, whoever holds the lock.
+        pidfd.send(ward.descriptor, signal.SIGABRT)
 
     # -- what the desk tells -----------------------------------------------------------------------------
 

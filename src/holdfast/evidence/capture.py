@@ -81,12 +81,14 @@ _DEAD: "tuple[Step, ...]" = (
 )
 _NODE: "tuple[Step, ...]" = (
     ("disk", "disk.collect", 0.5),
+    ("writers", "writers.collect", 1.5),
     ("machine", "box.collect", 0.5),
 )
 #: Collectors that have nothing to say in most cases: what they did not find is not worth a word.
 _SILENT = frozenset(
     {
         "profiler",
+        "writers",
         "first look at memory",
         "question for a census",
         "creation sites",
@@ -248,6 +250,7 @@ def _has_something(case: Case, name: str) -> bool:
     kept = {
         "log": "log.txt", "kernel log": "kernel.txt", "creation sites": "sites.json", "profile": "profile.txt",
         "memory": "memory.json", "census": "census.json", "core": "core.txt", "tree of tasks": "tasks.txt",
+        "writers": "writers.txt",
     }  # fmt: skip
     return kept.get(name, "") in case.files or (name == "stacks" and bool(case.facts.live_stacks))
 

@@ -49,7 +49,7 @@ class Case:
         self.unchanged = False  #: nothing differs from the fingerprint taken before this life began
         self.profiler: Running | None = None  #: samples the process while other collectors work
         self.asked: socket | None = None  #: a census that was asked for
-        self.first_mappings: tuple[float, dict[str, int]] | None = None
+        self.first_mappings: tuple[float, dict[str, int], int] | None = None
         self.collected: list[str] = []
         self.missed: list[dict[str, str]] = []
 
@@ -111,9 +111,15 @@ def read_text(path: str, limit: int = 65536) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return ""
+    parts: list[bytes] = []
+    left = limit
     try:
-        return os.read(descriptor, limit).decode("utf-8", "replace")
+        # The kernel gives some files of /proc a page at a time, however much is asked for.
+        while left > 0 and (part := os.read(descriptor, left)):
+            parts.append(part)
+            left -= len(part)
     except OSError:
-        return ""
+        pass  # what there was until then
     finally:
         os.close(descriptor)
+    return b"".join(parts).decode("utf-8", "replace")

@@ -55,21 +55,24 @@ class JobFailedError(Exception):
 
 
 class JobDroppedError(Exception):
-    """A job was cancelled, or its deadline passed before it was started: it will not run."""
+    """A job was cancelled, or its deadline passed before it was started; or it failed, and its author keeps no dead ones."""
 
     def __init__(self, jid: str) -> None:
         super().__init__(
             f"job {jid} was dropped: it was cancelled, or its deadline passed before it was started"
+            " (or, with dead=False, it failed for good)"
         )
         self.jid = jid
 
 
 class NoResultError(Exception):
-    """The result of this job is not kept."""
+    """The result of this job is not kept, or not any more."""
 
-    def __init__(self, klass: str) -> None:
+    def __init__(self, klass: str, jid: str = "") -> None:
         super().__init__(
-            f"results of {klass} are not kept\n"
+            f"job {jid} is done, and its result is not there: none was to be kept, its time (result_for) is over, or its process died just then"
+            if jid
+            else f"results of {klass} are not kept\n"
             f'  keep them for a while: @job(result_for="1h"), or for this one .options(result_for="1h")'
         )
 
@@ -144,6 +147,7 @@ class Queue:
         Raises:
             JobFailedError: It was given up.
             JobDroppedError: It was cancelled, or came too late.
+            NoResultError: It is done, and there is no result (any more).
         """
         notes = self.store.notes(jid)
         state = notes.get("state", "")
@@ -152,6 +156,9 @@ class Queue:
         if state == "dropped":
             raise JobDroppedError(jid)
         text = notes.get("result")
+        if state == "done" and text is None:
+            # Not None: that is what a function may have returned.
+            raise NoResultError("", jid)
         return state, decoded(text) if text else None
 
     def result(self, jid: str, timeout_s: "float | None" = None) -> "Any":
@@ -162,6 +169,7 @@ class Queue:
         Raises:
             JobFailedError: It was given up (a job that will be tried again is waited for).
             JobDroppedError: It was cancelled, or came too late.
+            NoResultError: It is done, and there is no result (any more).
             TimeoutError: It has not ended by then.
         """
         wait = Wait(jid, timeout_s)

@@ -125,7 +125,10 @@ if TYPE_CHECKING:
             """
 
         def fire(self, name: str, slot_s: float, job: bytes) -> bool:
-            """Push the job of a periodic one for a time slot, unless somebody has for this slot or a later one."""
+            """Push the job of a periodic one for a time slot, unless somebody has for this slot or a later one.
+
+            One that is more than `CLOCK_WRONG_S` later was fired by a clock that stood wrong, and does not count.
+            """
 
         # -- jobs that run -------------------------------------------------------------------------------
 
@@ -136,7 +139,11 @@ if TYPE_CHECKING:
             """Return the notes of a job, and under `result` its result (JSON), where one is kept; under `state`: "done", "dead" or "dropped" once it ended (kept as long as a result would be, at least an hour)."""
 
         def cancel(self, jid: str) -> None:
-            """Mark a job as cancelled: not started any more; told to whoever runs it. Forgotten after a day."""
+            """See to it that a job is not started any more, and that whoever runs it is told.
+
+            What waits for its time or its limit, or lies in a paused queue, is dropped at once; what lies in another queue when its turn
+            comes, within a week.
+            """
 
         def cancelled(self, jids: "Sequence[str]") -> "list[str]":
             """Return which of these are cancelled."""

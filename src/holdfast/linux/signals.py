@@ -57,6 +57,7 @@ def name(number: int) -> str:
     import _signal  # type: ignore[import-not-found]
 
     for candidate, value in vars(_signal).items():
-        if value == number and candidate.startswith("SIG") and not candidate.startswith("SIG_"):
+        # SIGIOT is what nobody calls SIGABRT any more.
+        if value == number and candidate.startswith("SIG") and not candidate.startswith(("SIG_", "SIGIOT")):  # fmt: skip
             return str(candidate)
     return f"signal {number}"

@@ -63,6 +63,10 @@ class Lease:
 #: How a lease ends (see :mod:`holdfast.core.lease`).
 ACK, RETRY, DEAD, BACK, SUSPECT, DROP = "ack", "retry", "dead", "back", "suspect", "drop"
 
+#: Two clocks of a fleet are not farther apart than this, a time zone taken for another included; a slot that was fired more than
+#: this ahead was fired by a clock that stood wrong.
+CLOCK_WRONG_S = 26 * 3600.0
+
 
 class Settle:
     """The end of one lease, and all that has to happen in the same instant.

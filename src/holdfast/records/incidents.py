@@ -37,6 +37,8 @@ ROW = (
     "signature",
     "because",
 )
+#: Verdicts of remedies that did not last.
+IN_VAIN = ("came_back", "did_not_help", "gave_up")
 #: What two incidents have in common of which one is the other's return.
 SAME = ("worker", "component", "kind", "status_words")
 RECORD = "incident.json"
@@ -73,7 +75,7 @@ def list_incidents(
 
 
 def folded(rows: "list[dict[str, Any]]") -> "list[dict[str, Any]]":
-    """Return the rows without those that came back as a later one of the list, which has ``times`` and ``first_unix_s`` instead. Pure.
+    """Return the rows without those that came back as a later one of the list, or ended in vain as that did; it has ``times`` and ``first_unix_s`` instead. Pure.
 
     Args:
         rows: As :func:`list_incidents` returns them, newest first.
@@ -82,8 +84,10 @@ def folded(rows: "list[dict[str, Any]]") -> "list[dict[str, Any]]":
     latest: dict[tuple[object, ...], dict[str, Any]] = {}
     for row in rows:
         key = tuple(row.get(name) for name in SAME)
-        again = latest.get(key) if row.get("verdict") == "came_back" else None
-        if again is None:
+        again = latest.get(key)
+        verdict = row.get("verdict")
+        is_same = again is not None and verdict == again.get("verdict") and verdict in IN_VAIN
+        if again is None or not (verdict == "came_back" or is_same):
             latest[key] = again = {**row, "times": 0}
             found.append(again)
         again["times"] += 1

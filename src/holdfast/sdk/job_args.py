@@ -15,7 +15,7 @@ import msgspec
 from holdfast.sdk.payload import Mismatch, Unusable, check_of, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from holdfast.sdk.payload import Check
 
@@ -99,23 +99,29 @@ class Arguments:
         """
         if not self._is_ready:
             self.prepare()
-        if kwargs or not self._least <= len(args) <= self._most:
-            args, kwargs = self._sorted(args, kwargs)
-            kwargs = {name: self._plain(name, value) for name, value in kwargs.items()}
-        for value in args:
-            if type(value) not in _ATOMS:
-                args = self._plain_all(args)
-                break
         try:
+            if kwargs or not self._least <= len(args) <= self._most:
+                args, kwargs = self._sorted(args, kwargs)
+                kwargs = {name: self._plain(name, value) for name, value in kwargs.items()}
+            for value in args:
+                if type(value) not in _ATOMS:
+                    args = self._plain_all(args)
+                    break
             packed = _encode(args)
+            if b"null" in packed:
+                self._check_finite(zip(self._names, args, strict=False))
+            named = {}
+            if kwargs:
+                self._check_finite(kwargs.items())
+                named = _decode(_encode(kwargs))
             if self._check is not None and (kwargs or not self._fits(packed)):
-                named = _decode(_encode(kwargs)) if kwargs else {}
                 self._check(_decode(packed), named)
         except Mismatch as error:
             raise JobArgumentsError(self._with_value(str(error), args, kwargs)) from None
         except UnicodeEncodeError:
-            says = f"{self._name}: a text has half a surrogate pair in it, which JSON cannot carry"
-            raise JobArgumentsError(says) from None
+            raise self._wrong("a text has half a surrogate pair in it, which JSON cannot carry") from None  # fmt: skip
+        except RecursionError:
+            raise self._wrong("an argument is nested too deeply, or contains itself") from None
         return packed, kwargs
 
     def bind(
@@ -160,11 +166,25 @@ class Arguments:
         Raises:
             JobArgumentsError: It cannot be kept.
         """
+        packed = b""
         try:
-            return _encode(plain(value))
+            made = plain(value)
+            packed = _encode(made)
+            trouble = not_finite(made) if b"null" in packed else None
         except (TypeError, UnicodeEncodeError) as error:
-            says = f"{self._name}: its result ({_shown(value)}) cannot be kept: {error}"
-            raise JobArgumentsError(says) from None
+            trouble = str(error)
+        except RecursionError:
+            trouble = "it is nested too deeply, or contains itself"
+        if trouble is not None:
+            says = f"{self._name}: its result ({_shown(value)}) cannot be kept: {trouble}"
+            raise JobArgumentsError(says)
+        return packed
+
+    def _check_finite(self, given: "Iterable[tuple[str, Any]]") -> None:
+        for name, value in given:
+            trouble = not_finite(value)
+            if trouble is not None:
+                raise self._wrong(f'argument "{name}": {trouble} (value: {_shown(value)})')
 
     def _fits(self, packed: bytes) -> bool:
         """Say whether these are certainly right: a look of half a microsecond, which is enough nearly always."""
@@ -204,24 +224,29 @@ class Arguments:
         return tuple(
             value
             if type(value) in _ATOMS
-            else self._plain(names[at] if at < len(names) else f"argument {at + 1}", value)
+            else self._plain(names[at] if at < len(names) else at + 1, value)
             for at, value in enumerate(args)
         )
 
-    def _plain(self, name: str, value: "Any") -> "Any":
-        """Return one argument in the types of JSON."""
+    def _plain(self, name: "str | int", value: "Any") -> "Any":
+        """Return one argument, by its name or its number, in the types of JSON."""
+        where = f'argument "{name}"' if isinstance(name, str) else f"argument {name}"
         if name not in self._typed:
             trouble = _foreign(value)
             if trouble is not None:
+                way = (
+                    "annotate the parameter with its type and it is turned back, or pass a text"
+                    if name in self._accepts and "type" in trouble
+                    else "pass a text, or other values of JSON: numbers, lists, dicts with texts as keys, True, False, None"
+                )
                 raise self._wrong(
-                    f'argument "{name}": {trouble}, which JSON does not have (value: {_shown(value)})\n'
-                    f"  annotate the parameter with its type and it is turned back, or pass a text"
+                    f"{where}: {trouble}, which JSON does not have (value: {_shown(value)})\n  {way}"
                 )
             return value
         try:
             return plain(value)
         except TypeError as error:
-            raise self._wrong(f'argument "{name}": {error}') from None
+            raise self._wrong(f"{where}: {error}") from None
 
     def _wrong(self, says: str) -> JobArgumentsError:
         return JobArgumentsError(f"{self._name}: {says}")
@@ -273,6 +298,18 @@ def _foreign(value: "Any") -> "str | None":
     return f"it is, or contains, a value of the type {kind.__qualname__}"
 
 
+def not_finite(value: "Any") -> "str | None":
+    """Say what number in a plain value JSON would turn into null; None: there is none."""
+    kind = type(value)
+    if kind is float:
+        return None if isfinite(value) else f"JSON has no {value}; pass None, or a text"
+    if kind in (list, tuple):
+        return next((trouble for item in value if (trouble := not_finite(item))), None)
+    if kind is dict:
+        return next((trouble for item in value.values() if (trouble := not_finite(item))), None)
+    return None
+
+
 def _shown(value: "Any") -> str:
     try:
         text = repr(value)
@@ -281,4 +318,4 @@ def _shown(value: "Any") -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
-__all__ = ["Arguments", "JobArgumentsError", "Unusable"]
+__all__ = ["Arguments", "JobArgumentsError", "Unusable", "not_finite"]

@@ -127,10 +127,20 @@ class JobContext:
 
         Args:
             value: Whatever JSON can carry; small.
+
+        Raises:
+            TypeError: It cannot be carried.
+            ValueError: There is a number in it that JSON does not have (nan).
         """
+        from holdfast.sdk.job_args import not_finite
         from holdfast.sdk.payload import plain
 
-        text = _dumps(plain(value))
+        made = plain(value)
+        trouble = not_finite(made)
+        if trouble is not None:
+            says = f"checkpoint({value!r:.80}): {trouble}"
+            raise ValueError(says)
+        text = _dumps(made)
         self._store.note(self.jid, {"checkpoint": text}, CHECKPOINT_KEPT_S)
         self._saved = (_loads(text),)
 

@@ -38,6 +38,8 @@ _SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMG]?)", re.IGNORECASE)
 _UNTIL_START = "until_start"
+#: Of a limit.
+_MOST = 1_000_000_000
 
 
 class JobSettingError(ValueError):
@@ -64,8 +66,8 @@ class Limit:
     ) -> None:
         count: Any = at_once
         name: Any = key
-        if type(count) is not int or count < 0:
-            says = f"Limit(at_once={count!r}): it has to be a whole number above 0"
+        if type(count) is not int or not 0 <= count <= _MOST:
+            says = f"Limit(at_once={count!r}): it has to be a whole number above 0, and below {_MOST:,}"
             raise JobSettingError(says)
         if not at_once and rate is None:
             raise JobSettingError("Limit(): it limits nothing; give at_once=… or rate=(…, …)")
@@ -192,7 +194,7 @@ def _maybe(value: "Span | None") -> float:
 def _rate(rate: "Any") -> "tuple[int, float]":
     try:
         starts, span = rate
-        if isinstance(starts, int | float) and starts >= 1 and starts == int(starts):
+        if isinstance(starts, int | float) and 1 <= starts <= _MOST and starts == int(starts):
             return int(starts), _positive(span)
     except (TypeError, ValueError):  # a JobSettingError is a ValueError, too
         pass

@@ -46,13 +46,14 @@ class Ref(Generic[R]):
         """Wait for the job's end and return what it returned (it needs ``result_for``); while the store is down it waits on.
 
         Args:
-            timeout: At most so long, as seconds or "30s"; None: as long as it takes, retries included.
+            timeout: At most so long, as seconds or "30s"; None: as long as it takes, retries included. Give
+                one where the job may have ended long ago: what nobody remembers is waited for, too.
 
         Raises:
             TimeoutError: It has not ended yet.
             JobFailedError: It was given up.
             JobDroppedError: It was cancelled, or its deadline passed.
-            NoResultError: Its results are not kept.
+            NoResultError: Its results are not kept, or it is not there any more.
         """
         self._check_kept()
         timeout_s = None if timeout is None else seconds_of(timeout)

@@ -196,11 +196,11 @@ class Sending(Generic[P, R]):
                 ours.update(more)
             hf = b',"hf":%b' % _encode(ours)
         raw = b"".join((self._head, packed, b',"jid":"', jid, self._middle, hf, stamps))
+        if self.before or job_middleware.BEFORE:
+            raw = self._through(raw)
         if len(raw) > self.settings.max_bytes:
             is_chain = more is not None and "then" in more
             raise PayloadTooLargeError(self.name, len(raw), self.settings.max_bytes, is_chain)
-        if self.before or job_middleware.BEFORE:
-            raw = self._through(raw)
         return raw
 
     def _enqueue_chunk(self, calls: "list[Sequence[Any]]", refs: "list[Ref[R]]") -> None:

@@ -244,8 +244,12 @@ def push(
 
     Raises:
         JobArgumentsError: An argument is nothing that JSON has.
+        JobNameError: This is no name.
         JobSettingError: The name of the queue, or a time, is wrong.
     """
+    if not name or not name.isprintable():
+        says = f'push({name!r}): a job has a name, as "HardWorker" or "shop.tasks.send"'
+        raise JobNameError(says)
     settings = Settings().changed(
         name, {"queue": queue, "retries": retries, "tags": tags, "backtrace": False}
     )

@@ -154,8 +154,10 @@ class Box:
         parent_of: dict[int, int] = {}
         for pid in procfs.pids():
             found = procfs.reading(pid)
-            if found is not None and found.state != "Z":
-                session_of[pid], parent_of[pid] = found.session, found.ppid
+            if found is not None:
+                # One that has ended and was not waited for is its parent's, whatever session it made for itself: the anchor waits for all others.
+                session_of[pid] = 0 if found.state == "Z" else found.session
+                parent_of[pid] = found.ppid
         counts: dict[int, int] = {}
         for pid, session in session_of.items():
             # A worker has a session of its own; who left it is still below it.

@@ -4,6 +4,7 @@ A flag's file is written before the effect that follows from it, so that a watch
 these lines leaves behind what the next one needs to go on.
 """
 
+import errno
 import time
 
 from holdfast.core import ladder
@@ -35,6 +36,8 @@ KINDS = {  # a flag that is not here: one of its own name
 }  # fmt: skip
 #: Memory is about to run out: only what can be had at once.
 _MEMORY_EVIDENCE_S = 0.05
+#: What a full disk does not take is tried again so often, for so long.
+_FULL, _AGAIN_S, _KEPT_S = (errno.ENOSPC, errno.EDQUOT), 5.0, 6 * 3600.0
 #: Not (yet) bad enough for a remedy, so nothing waits: a program that works little may be looked at for this much longer.
 _PATIENT = ("slow", "loop_lag", "odd_one_out")
 _PATIENCE_S = 3.0
@@ -423,14 +426,24 @@ class Cases:
         # A bundle that did not fit on a full disk waits in memory.
         homes = [f"{home}/{layout.INCIDENTS}/{name}" for home in (self.state_dir, self._run_dir)]
         line = dumps({"unix_s": time.time(), **what}).encode() + b"\n"
+        until_s = time.monotonic() + _KEPT_S
 
-        def write() -> None:
+        def write(before: bytes = b"") -> None:
             home = homes[0] if os.path.isdir(homes[0]) else homes[1]
-            files.append(f"{home}/timeline.jsonl", line)
+            files.append(f"{home}/timeline.jsonl", before + line)
 
         def written(result: object) -> None:
-            if isinstance(result, OSError):
-                self._engine.say(f"cannot write into the timeline of {incident}: {result.strerror}")
+            if not isinstance(result, OSError):
+                return
+            now_s = time.monotonic()
+            # A disk that is full takes nothing, and is emptied some time.
+            if result.errno in _FULL and now_s < until_s:
+                # A piece of it may be there already: that is a row of its own, which nobody can read.
+                self._engine.at(
+                    now_s + _AGAIN_S, lambda: self._engine.aside(lambda: write(b"\n"), written)
+                )
+                return
+            self._engine.say(f"cannot write into the timeline of {incident}: {result.strerror}")
 
         # The incidents are on a disk, and a disk may hang.
         self._engine.aside(write, written)

@@ -9,7 +9,7 @@ import time
 
 from holdfast.core.detect import cause
 from holdfast.core.detect.storm import Storm
-from holdfast.core.ladder import CLOSED
+from holdfast.core.ladder import CLOSED, believed_after_s
 from holdfast.linux import cgroup, files
 from holdfast.linux import system as os
 from holdfast.watchdog.cases import KINDS
@@ -31,7 +31,7 @@ class Deaths:
     """The register of deaths."""
 
     __slots__ = (
-        "_cases", "_died_s", "_node", "_orders", "_path", "_roll", "_stormy", "_unplaced", "_unwritten", "lately", "looping", "seen",
+        "_believed_s", "_cases", "_died_s", "_node", "_orders", "_path", "_roll", "_stormy", "_unplaced", "_unwritten", "lately", "looping", "seen",
         "verify_s",
     )  # fmt: skip
 
@@ -45,6 +45,9 @@ class Deaths:
         self._cases = cases
         self._stormy: dict[str, Ward] = {}
         self._died_s: dict[str, float] = {}  #: when each worker died last
+        self._believed_s: dict[
+            str, float
+        ] = {}  #: how long those with an open incident have to live until it is over; the others: verify_s
         self._unplaced: list[Record] = []
         self._unwritten = False
         self.seen = 0
@@ -68,6 +71,7 @@ class Deaths:
                 ward = self._roll.by_name.get(name)
                 if ward is not None:
                     ward.open_key = str(key)
+                    self._believed_s[name] = float(known.get("believed", {}).get(name, 0.0))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return
 
@@ -82,20 +86,26 @@ class Deaths:
         if ward is None or record["k"] not in ("exit", "failed_spawn"):
             return
         self._unwritten = True
+        before_s, died_s = (
+            self._died_s.get(ward.name),
+            float(record.get("mono_s") or time.monotonic()),
+        )
         if record.get("cause") in ("died", "remedy") and record.get("role", "main") == "main":
-            self._died_s[ward.name] = float(record.get("mono_s") or time.monotonic())
+            self._died_s[ward.name] = died_s
         if record.get("cause") in ("stop", "restart", "apply") and record.get("role") == "main":
             self.close(ward)
         if is_incident(record):
             self.lately += 1
+            lived_s = record.get("lived_s", 0.0)
             record["kind"] = self._kind(ward, record)
             if ward.open_key:
-                lived_s = record.get("lived_s", 0.0)
-                if lived_s >= self.verify_s:
+                if lived_s >= self._believed(ward):
                     self._cases.verdict(ward.open_key, "cured")
                 else:
                     self._cases.verdict(ward.open_key, "came_back", lived_s)
                 ward.open_key = ""
+            since_s = died_s - before_s if before_s is not None else None
+            self._believed_s[ward.name] = believed_after_s(self.verify_s, lived_s, since_s)
             if ward.storm is None:
                 ward.storm = Storm()
             self._stormy[ward.name] = ward
@@ -125,10 +135,14 @@ class Deaths:
             if w.storm and w.storm.pending
         }
         opened = {w.name: w.open_key for w in self._roll.by_name.values() if w.open_key}
+        believed = {name: self._believed_s[name] for name in opened if name in self._believed_s}
         seq = min([self.seen, *(order["seq"] - 1 for order in self._unplaced)])
         try:
             files.write_atomic(
-                self._path, dumps({"seq": seq, "storms": storms, "open": opened}).encode()
+                self._path,
+                dumps(
+                    {"seq": seq, "storms": storms, "open": opened, "believed": believed}
+                ).encode(),
             )
         except OSError:
             return  # the memory disk is full; tried again at the next tick
@@ -146,7 +160,7 @@ class Deaths:
             if due is not None:
                 self._write_up(ward, *due)
                 self._unwritten = True
-            elif ward.open_key and ward.pid and now_s - ward.started_s >= self.verify_s:
+            elif ward.open_key and ward.pid and now_s - ward.started_s >= self._believed(ward):
                 self._cases.verdict(ward.open_key, "cured")
                 ward.open_key = ""
                 self._unwritten = True
@@ -154,6 +168,9 @@ class Deaths:
                 ward.storm = None
                 del self._stormy[name]
         self.settle()
+
+    def _believed(self, ward: "Ward") -> float:
+        return max(self.verify_s, self._believed_s.get(ward.name, 0.0))
 
     def close(self, ward: "Ward") -> None:
         """A person took over, or the worker leaves the plan: nobody can tell any more whether the restart helped."""

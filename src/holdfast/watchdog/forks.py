@@ -240,7 +240,8 @@ class Forks:
         if limit and now_s >= felt.disturbed_s and self._effort.is_due(now_s, together.work_done):
             spent_s = (together.cpu_ns or self._cpu_ns(reading)) / 1e9
             sign = self._effort.add(
-                now_s, spent_s, together.work_done, together.latency_sum_ns / 1e9, self.routes(ward), limit
+                now_s, spent_s, together.work_done, together.latency_sum_ns / 1e9, self.routes(ward), limit,
+                measured_per_s=pulse.MEASURED_PER_S * max(1, len(self.living)),
             )  # fmt: skip
             self._signs = {"slow": sign} if sign is not None else {}
 

@@ -3,12 +3,17 @@
 Dearer than a look at ``/proc/PID/stat``, so asked for rarely; the logs on the watchdog's second thread, because they are on a disk.
 """
 
+from holdfast.core.detect.chatter import alike
 from holdfast.linux import system as os
 from holdfast.wire import layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from holdfast.watchdog.wards import Ward
+
+
+#: So much of the end of a log is looked at.
+_TAIL = 16384
 
 
 def open_files(pid: int) -> int:
@@ -42,6 +47,24 @@ def logs_of(ward: "Ward", state_dir: str) -> "tuple[str, str]":
         return "", ""
     directory = f"{state_dir}/{layout.LOGS}/{ward.name}" if own == "=" else own
     return f"{directory}/out.log", f"{directory}/err.log"
+
+
+def heard(paths: "tuple[str, str]", is_loud: bool) -> "tuple[int, float]":
+    """Return how much was written, and of somebody loud which share of the end is one complaint. On the second thread."""
+    return written(paths), max(alike(_tail(path)) for path in paths) if is_loud else 0.0
+
+
+def _tail(path: str) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.pread(descriptor, _TAIL, max(0, os.fstat(descriptor).st_size - _TAIL))
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
 
 
 def written(paths: "tuple[str, str]") -> int:

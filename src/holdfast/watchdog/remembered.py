@@ -9,6 +9,7 @@ from holdfast.core.detect.effort import Effort
 from holdfast.core.detect.growth import Growth
 from holdfast.core.detect.lag import Lag
 from holdfast.core.detect.pegged import Pegged
+from holdfast.core.detect.pile import Pile
 from holdfast.core.detect.stalled import Stalled
 from holdfast.core.detect.swarm import Swarm
 
@@ -32,6 +33,7 @@ class Inner:
         "likeness",
         "log",
         "pegged",
+        "pile",
         "stalled",
         "tasks",
         "turns",
@@ -41,6 +43,7 @@ class Inner:
         self.lag = Lag()
         self.effort = Effort()
         self.pegged = Pegged()
+        self.pile = Pile()
         self.stalled = Stalled()
         self.tasks = Swarm()
         self.log: Chatter | None = None

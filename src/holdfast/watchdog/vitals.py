@@ -154,7 +154,9 @@ class Feeler:
                 now_s, beat.tasks, limits["task_bomb"], what="tasks", factor=_FACTORS["task_bomb"], age_s=age_s,
                 created=beat.tasks_created, worked=done + beat.in_flight, is_crowded=self.is_crowded, may_batch=True,
             )  # fmt: skip
-            vitals.say("task_bomb", sign)
+            vitals.say("task_bomb", sign or inner.pile.add(
+                now_s, beat.tasks, vitals.files, beat.in_flight, is_settled=is_settled and age_s > limits["warm_up"],
+            ))  # fmt: skip
         if (
             limits["slow"]
             and now_s >= vitals.disturbed_s
@@ -169,6 +171,7 @@ class Feeler:
                 sign = inner.pegged.add(
                     now_s, vitals.wanted, finished, beat.in_flight, lag_s=beat.lag_ns / 1e9,
                     has_worked=beat.work_done > 0, limit_s=limits["pegged"],
+                    thread_s=now_s - beat.spins_ns / 1e9 if beat.spins_ns else 0.0,
                 )  # fmt: skip
                 vitals.say("pegged", sign if is_settled else None)
             if limits["deadlock"]:
@@ -199,6 +202,7 @@ class Feeler:
         sign = inner.effort.add(
             now_s, cpu_ns / 1e9, beat.work_done, beat.latency_sum_ns / 1e9, self.routes(ward), ward.spec.detect["slow"],
             waited_s=process.wait_ns() / 1e9 if process is not None else 0.0, is_crowded=self.is_crowded,
+            measured_per_s=pulse.MEASURED_PER_S,
         )  # fmt: skip
         vitals.say("slow", sign)
 
@@ -294,8 +298,8 @@ class Feeler:
         )  # fmt: skip
         vitals.say("fd_leak", sign)
 
-    def log(self, ward: "Ward", written: int, now_s: float) -> None:
-        """Take in the size of a worker's log."""
+    def log(self, ward: "Ward", written: int, now_s: float, alike: float = 0.0) -> None:
+        """Take in the size of a worker's log, and how much of its end is one complaint, where that was asked (:meth:`is_loud`)."""
         vitals = ward.vitals
         if vitals is None or vitals.start != ward.n:
             return
@@ -304,10 +308,16 @@ class Feeler:
             inner.log = Chatter()
         limits = ward.spec.detect
         storm, silence = inner.log.add(
-            now_s, written, vitals.share, limits["log_storm"], limits["log_silence"]
+            now_s, written, vitals.share, limits["log_storm"], limits["log_silence"], alike
         )
         vitals.say("log_storm", storm)
         vitals.say("log_silence", silence)
+
+    @staticmethod
+    def is_loud(ward: "Ward") -> bool:
+        """Whether a worker writes so much that it is worth to look at what it writes."""
+        inner = ward.vitals.inner if ward.vitals is not None else None
+        return inner is not None and inner.log is not None and inner.log.is_loud
 
     def children(self, ward: "Ward", number: int, now_s: float) -> None:
         """Take in how many processes there are below a worker."""

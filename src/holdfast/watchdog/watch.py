@@ -278,7 +278,7 @@ class Watchdog:
             return
         self.logs_at_s, self.logs_asked = now_s + _LOGS_S, True
         asked = [
-            (ward, paths)
+            (ward, paths, self.feeler.is_loud(ward))
             for ward in cared
             if (paths := holdings.logs_of(ward, self.cases.state_dir))[0]
         ]
@@ -287,10 +287,12 @@ class Watchdog:
             self.logs_asked = False
             if isinstance(found, list):
                 at_s = time.monotonic()
-                for (ward, _), written in zip(asked, found, strict=True):
-                    self.feeler.log(ward, written, at_s)
+                for (ward, *_), (written, alike) in zip(asked, found, strict=True):
+                    self.feeler.log(ward, written, at_s, alike)
 
-        self.engine.aside(lambda: [holdings.written(paths) for _, paths in asked], answered)
+        self.engine.aside(
+            lambda: [holdings.heard(paths, is_loud) for _, paths, is_loud in asked], answered
+        )
 
     # -- the journal and the plan ------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from holdfast.model.jobs import ACK, DROP, RETRY
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from mmap import mmap
 
 MAGIC = b"HFFLITE1"
 SLOTS_AT, SLOT = 1024, 128
@@ -39,6 +40,8 @@ _HEAD = Struct("<8s4q")
 _NUMBER = Struct("<q")
 _SLOT = Struct("<32s56sqqqdq")
 _ENTRY = Struct("<qq")
+#: Within a slot.
+_DEADLINE_AT, _TOKEN_AT = 96, 120
 _TEXTS = {"owner": (128, 128), "worker": (256, 128), "boot": (384, 64), "store": (448, 512)}
 
 
@@ -127,6 +130,18 @@ class Running:
         self.jid = fields[0].rstrip(b"\0").decode("utf-8", "replace")
         self.klass = fields[1].rstrip(b"\0").decode("utf-8", "replace")
         self.thread, self.deadline_ns, self.started_ns, self.started_unix_s, self.token = fields[2:]
+
+
+def overdue(data: "bytes | bytearray | mmap", slots: int, now_ns: int) -> "list[int]":
+    """Return the tokens of what runs though its deadline was before this moment; without reading anything else."""
+    found = []
+    for at in range(SLOTS_AT, SLOTS_AT + slots * SLOT, SLOT):
+        deadline_ns: int = _NUMBER.unpack_from(data, at + _DEADLINE_AT)[0]
+        if 0 < deadline_ns < now_ns:
+            token: int = _NUMBER.unpack_from(data, at + _TOKEN_AT)[0]
+            if token:
+                found.append(token)
+    return found
 
 
 class Flight:

@@ -25,6 +25,7 @@ Layout, little endian, 4096 bytes of fields, a ring of 512 events of 120 bytes, 
     464 held_ns, longest_held_ns, is_held        3 × i64   since when a thread of a server that has one for each request has been in one (0: none
                                                            is, for long); the longest so far; 1: it is the main thread, nothing else is served,
                                                            2: it is no request but a job of a pool of processes
+    488 spins_ns                                 i64       since when a thread beside the serving one turns without a pause, 0: none does
     1024 24 routes of 64 bytes: name (40 bytes, NUL-padded), count, latency_sum_ns, cpu_ns, cumulative;
         the first empty name ends them
     2560 requests under way of each route, 24 × 4 × i64, in the same order, once a second: how many, and how old a third of them (three at least;
@@ -45,6 +46,8 @@ greater number is the newer one. The JSON (:func:`decode_sites`)::
      "stuck": [[frames]],                                          of threads that wait for a lock, look after look
      "waiting": [[how many, longest wait in seconds, line of the program, what for, [frames]]],   who waits for something that others hold
      "holding": [[how many, line of the program, what]],           who has it, as far as that can be seen
+     "children": [[count, 0, "file:line in function", []]],        who started processes
+     "handlers": [[how many, added there, logger, "file:line in function"]],   loggers with far too many handlers
      "died": [signal],                                             of child processes that died of one unasked; only if any did
      "asking": {"file:line in function": count}}                   who handed work to executors
 """
@@ -72,13 +75,15 @@ PID, START, THREAD_BEAT, LOOP_BEAT, LAG, TASKS, THREADS, IN_FLIGHT, WORK, OLDEST
     8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104,
 )  # fmt: skip
 NOTE, NOTE_BYTES = 128, 256
-TASKS_CREATED, THREADS_CREATED, GREENLETS, LATENCY_SUM, LATE_TICKS, CPU, STUCK, TICKS, HELD = (
-    384, 392, 400, 408, 416, 424, 432, 448, 464,
+TASKS_CREATED, THREADS_CREATED, GREENLETS, LATENCY_SUM, LATE_TICKS, CPU, STUCK, TICKS, HELD, SPINS = (
+    384, 392, 400, 408, 416, 424, 432, 448, 464, 488,
 )  # fmt: skip
+#: Of so many pieces of work a second the agent measures the processor time; where there are more, those stand for the others.
+MEASURED_PER_S = 150
 #: Values of ``is_held``.
 WHOLE, JOB = 1, 2
 #: All single fields: what is read often.
-HEAD = 488
+HEAD = 496
 ROUTES_OFFSET, ROUTES, ROUTE_NAME_BYTES = 1024, 24, 40
 ROUTE = Struct("<40s3q")
 #: With the routes.
@@ -91,8 +96,8 @@ HEAD_AND_WAITS = WAITS_OFFSET + WAITS.size
 
 I64 = Struct("<q")
 _FIELDS = Struct("<13q")
-_MORE = Struct("<13q")
-_NOTHING_MORE = (0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+_MORE = Struct("<14q")
+_NOTHING_MORE = (0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 #: What counts up for as long as a process lives: of a worker that forks, the counts of the dead are kept.
 COUNTED = (
     "work_done",
@@ -117,7 +122,7 @@ class Pulse:
 
     __slots__ = (
         "cpu_ns", "events_written", "greenlets", "held_ns", "in_flight", "is_held", "lag_ns", "late_ticks", "latency_sum_ns", "longest_held_ns", "loop_beat_ns",
-        "note", "oldest_call_ns", "parent", "pid", "ready", "routes", "sites", "start", "stopping", "stuck_ns", "stuck_threads", "tasks",
+        "note", "oldest_call_ns", "parent", "pid", "ready", "routes", "sites", "spins_ns", "start", "stopping", "stuck_ns", "stuck_threads", "tasks",
         "tasks_created", "thread_beat_ns", "threads", "threads_created", "ticks", "work_done",
     )  # fmt: skip
 
@@ -130,7 +135,7 @@ class Pulse:
         self.note = note
         (self.tasks_created, self.threads_created, self.greenlets, self.latency_sum_ns, self.late_ticks,
          self.cpu_ns, self.stuck_threads, self.stuck_ns, self.ticks, self.parent, self.held_ns,
-         self.longest_held_ns, self.is_held) = more  # fmt: skip
+         self.longest_held_ns, self.is_held, self.spins_ns) = more  # fmt: skip
         self.routes: list[tuple[str, int, int, int]] = []  #: name, count, latency_sum_ns, cpu_ns
         self.sites: dict[str, Any] = {}
 
@@ -170,6 +175,7 @@ def together(own: Pulse, forks: "Iterable[Pulse]", gone: "Mapping[str, int]") ->
             setattr(found, name, getattr(found, name) + getattr(fork, name))
         for name in _WORST:
             setattr(found, name, max(getattr(found, name), getattr(fork, name)))
+        found.spins_ns = found.spins_ns or fork.spins_ns
         if fork.greenlets >= 0:
             found.greenlets = max(0, found.greenlets) + fork.greenlets
     return found

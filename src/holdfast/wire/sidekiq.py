@@ -41,11 +41,18 @@ _SOMETHING = msgspec.Raw(b"?")
 _times = msgspec.json.Decoder(_Times).decode
 
 
+_NOTHING: "dict[str, object]" = {}
+#: No span of time of a job is longer than this: 300 years.
+_LONGEST_S = 1e10
+#: No time stamp is later: the year 5138.
+_LATEST_S = 1e11
+
+
 def loads(raw: bytes) -> "Job":
     """Return the job.
 
     Raises:
-        ValueError: This is none: no JSON object, or one without `class`, `args` and `jid`.
+        ValueError: This is none: no JSON object, or one without `class`, `args` and `jid`, or with an `hf` that is not ours.
     """
     try:
         job: Job = _decode(raw)
@@ -55,14 +62,19 @@ def loads(raw: bytes) -> "Job":
         says = f"this is no job: {error}"
         raise ValueError(says) from None
     get = job.get
-    if type(get("class")) is str and type(get("args")) is list and type(get("jid")) is str:
+    if (
+        type(get("class")) is str
+        and type(get("args")) is list
+        and type(get("jid")) is str
+        and (type(get("hf", _NOTHING)) is dict)
+    ):
         return job
     wrong = next(
         key
-        for key, kind in (("class", str), ("args", list), ("jid", str))
+        for key, kind in (("class", str), ("args", list), ("jid", str), ("hf", dict))
         if type(get(key)) is not kind
     )
-    kind = "an array" if wrong == "args" else "text"
+    kind = {"args": "an array", "hf": "an object"}.get(wrong, "text")
     says = f'this is no job: "{wrong}" has to be {kind}, it is {get(wrong)!r:.60}'
     raise ValueError(says)
 
@@ -196,11 +208,14 @@ def keeps_dead(job: "Mapping[str, object]") -> bool:
 
 
 def seconds(value: object) -> float:
-    """Return a time stamp of a job as unix seconds: an integer counts milliseconds, a float seconds; anything else is 0."""
+    """Return a time stamp of a job as unix seconds: an integer counts milliseconds, a float seconds; anything else is 0.
+
+    So is what no calendar knows: who shows it would stumble.
+    """
     if type(value) is float:
-        return value
+        return value if 0 <= value < _LATEST_S else 0.0
     if type(value) is int:
-        return value / 1000
+        return value / 1000 if 0 <= value < _LATEST_S * 1000 else 0.0
     return 0.0
 
 
@@ -208,6 +223,17 @@ def hf(job: "Mapping[str, object]") -> "dict[str, object]":
     """Return what is ours of a job; empty where there is nothing (usable) of it."""
     ours = job.get("hf")
     return ours if type(ours) is dict else {}
+
+
+def backoff(job: "Mapping[str, object]") -> "tuple[float, float, float] | None":
+    """Return what a job says of the delays between its attempts: first, factor, longest; None: nothing (usable)."""
+    said = hf(job).get("backoff")
+    if type(said) is not list or len(said) != 3:
+        return None
+    if not all(type(part) in (int, float) and 0 < part <= _LONGEST_S for part in said):
+        return None
+    base_s, factor, max_s = (float(part) for part in said)
+    return (base_s, factor, max_s) if factor >= 1 else None
 
 
 def pack_backtrace(lines: "Sequence[str]") -> str:

@@ -192,7 +192,7 @@ class Web:
         beat.tasks_created, beat.threads_created = self.tasks_created, self.threads
         beat.latency_sum_ns, beat.late_ticks = int(self.latency_s * 1e9), self.late
         beat.cpu_ns, beat.start = int(self.serving_s * 1e9), 1
-        beat.stuck_threads = beat.stuck_ns = 0
+        beat.stuck_threads = beat.stuck_ns = beat.spins_ns = 0
         ward.beat = beat
         vitals = self.feeler.feel(ward, reading, self.now_s)  # type: ignore[arg-type]
         if self.now_s % 2 == 0:

@@ -10,6 +10,7 @@ from holdfast.core.detect.effort import Effort
 from holdfast.core.detect.growth import Growth
 from holdfast.core.detect.lag import Lag
 from holdfast.core.detect.swarm import Swarm
+from holdfast.wire.pulse import MEASURED_PER_S
 
 MB = 1 << 20
 
@@ -136,6 +137,55 @@ def test_reports_that_have_become_slow_are_told_within_a_minute(seed: int) -> No
     reports.times = 4.0
 
     assert any(reports.second() for _ in range(60))
+
+
+class Sampled(Reports):
+    """The same on a busier site, as the agent sees it: the processor time of so many requests a second is measured, by the rate of the second before."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.every = 1
+
+    def second(self) -> Any:
+        self.now_s += 1.0
+        rate, dear = (400.0, 1.5) if self.now_s % 120 > 100 else (40.0, 1.0)
+        asked = 0
+        for route, share in (("/", 0.93), ("/report", 0.07)):
+            for _ in range(int(rate * share + self.chance.random())):
+                report_s = self.chance.choice((0.0008, 0.004, 0.012))
+                cost_s = report_s if route == "/report" else 0.0005
+                self.counts[route] += 1
+                asked += 1
+                if self.chance.random() * self.every < 1:
+                    self.cpu_s[route] += cost_s * self.times * dear * self.every
+        self.every = max(1, int(asked / MEASURED_PER_S))
+        done, spent_s = sum(self.counts.values()), sum(self.cpu_s.values())
+        if not self.effort.is_due(self.now_s, done):
+            return None
+        routes = [
+            (name, n, 2 * self.cpu_s[name], self.cpu_s[name]) for name, n in self.counts.items()
+        ]
+        return self.effort.add(
+            self.now_s, spent_s, done, 2 * spent_s, routes, 2.0, measured_per_s=MEASURED_PER_S
+        )
+
+
+@pytest.mark.parametrize("seed", [1, 2, 5])
+def test_a_few_that_are_measured_for_many_may_all_be_dear_ones(seed: int) -> None:
+    """Seen in a spike of an hour in which nothing was wrong: five reports over a month stood for forty."""
+    reports = Sampled(seed)
+
+    assert not any(reports.second() for _ in range(3600))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_busy_site_that_has_become_slow_is_told_within_seconds(seed: int) -> None:
+    reports = Sampled(seed)
+    for _ in range(600):
+        reports.second()
+    reports.times = 4.0
+
+    assert any(reports.second() for _ in range(10))
 
 
 def test_collections_that_a_crowded_machine_stretches_are_not_late() -> None:

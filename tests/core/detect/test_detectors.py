@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.detect import cause, peers, thresholds
-from holdfast.core.detect.chatter import Chatter
+from holdfast.core.detect.chatter import Chatter, alike
 from holdfast.core.detect.clock import Clock
 from holdfast.core.detect.creep import Creep
 from holdfast.core.detect.descriptors import Descriptors
@@ -17,6 +17,7 @@ from holdfast.core.detect.growth import Growth
 from holdfast.core.detect.lag import Lag
 from holdfast.core.detect.lasting import Lasting
 from holdfast.core.detect.pegged import Pegged
+from holdfast.core.detect.pile import Pile
 from holdfast.core.detect.pressure import Pressure
 from holdfast.core.detect.sign import Sign, count, size, span
 from holdfast.core.detect.slope import median, theil_sen
@@ -179,6 +180,31 @@ def test_descriptors_that_leak_are_told_and_bursts_of_connections_are_not() -> N
     assert Descriptors().add(0.0, 900, 1024, 0.8, is_settled=False) is not None
 
 
+def piles(tasks: Any, files: Any = lambda _: 20, in_flight: int = 0) -> float:
+    """Return the second in which it is told that tasks pile up; -1 for never within ten minutes."""
+    found = Pile()
+    for look in range(2400):
+        now_s = look / 4
+        if found.add(now_s, int(tasks(now_s)), int(files(now_s)), in_flight, is_settled=True):
+            return now_s
+    return -1.0
+
+
+def test_tasks_that_pile_up_slowly_are_told_before_they_are_a_bomb() -> None:
+    """sse-starlette 3.1.1: one task for each visitor that stays, and what is usual grows with them."""
+    assert 40 <= piles(lambda s: 30 + 40 * s) <= 75
+    assert 40 <= piles(lambda s: 30 + 5 * s + random.Random(int(s)).choice([0, 40])) <= 90
+
+
+def test_tasks_that_connections_explain_and_batches_are_no_pile() -> None:
+    """A chat server in the morning; a crawler that works through a list; requests that come in bursts; a cache of tasks that fills."""
+    assert piles(lambda s: 30 + 20 * s, files=lambda s: 20 + 10 * s) == -1
+    assert piles(lambda s: max(0, 20_000 - 100 * s)) == -1
+    assert piles(lambda s: 30 + 500 * (s % 60 < 15)) == -1
+    assert piles(lambda s: 30 + 30 * (s % 40)) == -1
+    assert piles(lambda s: 30 + 3000 * (1 - 2.718 ** (-s / 60))) == -1
+
+
 # -- loop, work, processor ---------------------------------------------------------------------------
 
 
@@ -299,6 +325,16 @@ def test_a_busy_processor_is_told_only_when_nothing_gets_done() -> None:
     assert pegged(0, 3, share=0.5) == -1
 
 
+def test_a_thread_that_turns_is_shown_and_never_a_reason_to_restart() -> None:
+    """Whatever the program is for goes on beside it; nobody knows whether it matters."""
+    how: Any = {"lag_s": 0.0, "has_worked": False, "limit_s": 5.0}
+    found = [Pegged().add(1.0, 1.0, 0, 0, thread_s=s, **how) for s in (0.0, 14.0, 16.0, 900.0)]
+
+    assert found[:2] == [None, None]
+    assert all(sign is not None and not sign.is_grave for sign in found[2:])
+    assert "never waits" in found[2].says  # type: ignore[union-attr]
+
+
 def swarm(numbers: list[int], limit: float = 1000.0, age_s: float = 60.0, **how: Any) -> list[Any]:
     found = Swarm()
     return [
@@ -363,6 +399,56 @@ def test_a_log_storm_is_told_and_a_busy_hour_is_not() -> None:
     assert told[:850] == [None] * 850
     assert told[-1] is not None
     assert "20 MB of log a second" in told[-1].says
+
+
+COMPLAINT = b"2026-01-01 00:00:%02d ERROR websocket: [Errno 111] Connection refused - goodbye\n"
+
+
+def complains(share: float, per_s: int, after_s: int = 0) -> int:
+    """Return after how many seconds it is told, -1 for never."""
+    log, written = Chatter(), 0
+    for s in range(0, 300, 2):
+        written += 2 * (per_s if s >= after_s else 100)
+        if log.add(float(s), written, 0.9, 1e6, 120.0, share if log.is_loud else 0.0)[0]:
+            return s - after_s
+    return -1
+
+
+def test_a_complaint_that_goes_on_stays_a_storm() -> None:
+    """It began ten seconds after the start; a minute later it is still no usual rate."""
+    log, written, up = Chatter(), 0, []
+    for s in range(0, 200, 2):
+        written += 2 * (270_000 if s >= 10 else 100)
+        up.append(log.add(float(s), written, 0.9, 1e6, 120.0, 1.0 if log.is_loud else 0.0)[0])
+
+    assert all(up[12:])
+
+
+def test_one_and_the_same_complaint_is_a_storm_long_before_a_megabyte_a_second() -> None:
+    """websocket-client in a loop: the server is gone, and it connects again three thousand times a second."""
+    assert 0 < complains(1.0, 270_000, after_s=100) <= 14
+    assert 0 < complains(1.0, 270_000) <= 14
+    assert complains(0.5, 270_000, after_s=100) == -1
+    assert complains(1.0, 20_000, after_s=100) == -1
+
+
+def test_complaints_are_told_from_lines_of_a_busy_server() -> None:
+    assert alike(b"".join(COMPLAINT % (n % 60) for n in range(100))) == 1.0
+    assert alike(b"".join(b"10.0.0.%d GET /shop 200\n" % n for n in range(100))) == 0.0
+    assert alike(b"".join(b"error: line %s\n" % (b"x" * n) for n in range(100))) < 0.1
+    assert alike(COMPLAINT % 1 * 10) == 0.0
+
+
+@pytest.mark.parametrize("banner", [(), (1.0,), (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)])
+def test_one_that_never_had_the_habit_of_writing_is_not_silent(banner: tuple[float, ...]) -> None:
+    """A server without an access log says that it is up, and nothing more for weeks."""
+    log, now_s, written, told = Chatter(), 0.0, 0, []
+    for _ in range(3000):
+        now_s += 1.0
+        written += 80 * (now_s in banner)
+        told.append(log.add(now_s, written, 0.3, 1e6, 120.0)[1])
+
+    assert not any(told)
 
 
 @pytest.mark.parametrize(("share", "told"), [(0.2, True), (0.0, False)])

@@ -6,14 +6,15 @@ a few system calls a second. While the keeper does not answer its journal tells,
 """
 
 import os
+import struct
 import sys
 import time
 
 from holdfast.cli import place, snapshot
 from holdfast.cli.tops.asking import Ask
-from holdfast.linux import locks, procfs
+from holdfast.linux import files, locks, procfs
 from holdfast.model.errors import StateError
-from holdfast.wire import layout, plan
+from holdfast.wire import beats, layout, plan
 from holdfast.wire.jsonlite import loads
 
 TYPE_CHECKING = False
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _ANSWER_S = 1.0
 #: A keeper that was killed is back in a quarter of a second: until then nobody need be told.
 _GRACE_S = 1.5
+#: It beats once a second.
+_STUCK_S = 2.5
 _ANYWAY_S = 10.0
 #: Asking a node of 1,000 workers costs 7 ms of ours: what is asked for is this share of a processor at most.
 _ASK_SHARE, _ASK_GAP_S = 0.003, 5.0
@@ -123,10 +126,19 @@ class Node:
             return
         journal = _stamp(f"{self.where.run_dir}/{layout.JOURNAL}")
         is_due = now_s - self._asked_s >= _ANYWAY_S or self.silent_since_s is not None
+        is_due = is_due or self._is_stuck(now_s)
         if is_urgent or is_due or (journal != self._journal and now_s >= self._next_s):
             self._journal, self._asked_s = journal, now_s
             path = f"{self.where.run_dir}/{layout.socket('keeper')}"
             self.asking = Ask(path, {"do": "status"}, _ANSWER_S)
+
+    def _is_stuck(self, now_s: float) -> bool:
+        """Whether the keeper has missed beats: where nothing happens, a keeper that cannot act would look like one that need not."""
+        try:
+            beat_ns, _ = beats.read(files.read(f"{self.where.run_dir}/{layout.BEATS}"), "keeper")
+        except (OSError, struct.error):
+            return False  # it has just begun, or is being replaced
+        return 0 < beat_ns < now_s * 1e9 - _STUCK_S * 1e9
 
     def take(self, now_s: float) -> bool:
         """Take the keeper's answer if it has come; return whether anything is new."""

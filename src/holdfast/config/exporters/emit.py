@@ -17,6 +17,12 @@ _PRINTABLE = re.compile(
 )
 
 
+class Lines(str):
+    """A text of many lines that a person is to read and edit: it stays as it is, where YAML allows that."""
+
+    __slots__ = ()
+
+
 def document(value: object, remarks: "list[str] | tuple[str, ...]" = ()) -> str:
     """Return a document: a mapping or a list, with comments above it."""
     head = [f"# {line}".rstrip() for remark in remarks for line in remark.splitlines()]
@@ -81,7 +87,26 @@ def _block(value: object, indent: str) -> list[str]:
 def _entry(head: str, item: object, indent: str) -> list[str]:
     if isinstance(item, (dict, list, tuple)) and item:
         return [head, *_block(item, f"{indent}  ")]
+    if isinstance(item, Lines) and (sign := _literal_sign(item)):
+        below = [
+            f"{indent}  {line}" if line else "" for line in item.removesuffix("\n").split("\n")
+        ]
+        return [f"{head} {sign}", *below]
     return [f"{head} {_empty(item)}"]
+
+
+def _literal_sign(text: str) -> str:
+    """Return what a block of lines begins with; empty where it has to be quoted.
+
+    A blank at the beginning would be taken for more indentation, blank lines at the end for none, and what is no printable character
+    or another kind of line break cannot stand in a block.
+    """
+    lines = text.removesuffix("\n").split("\n")
+    if not lines[0] or lines[0][0] in " \t" or not lines[-1].strip():
+        return ""
+    if not all(char == "\t" or _PRINTABLE.fullmatch(char) for line in lines for char in line):
+        return ""
+    return "|" if text.endswith("\n") else "|-"
 
 
 def _empty(value: object) -> str:

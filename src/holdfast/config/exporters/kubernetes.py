@@ -1,6 +1,6 @@
 """What does a node look like to Kubernetes: as one Deployment, or as one for each worker?
 
-A node is a Deployment of one pod that is never there twice (``Recreate``), with a volume for its state. By itself, a worker that is to run for
+A node is a Deployment of one pod that is never there twice (``Recreate``), with a volume for its state and a ConfigMap with its configuration. By itself, a worker that is to run for
 ever is a Deployment, and one that may end (``on-failure``, ``never``) a Job. ``$`` is doubled where Kubernetes fills in variables.
 Secrets are read from a Secret that a person makes.
 """
@@ -8,10 +8,11 @@ Secrets are read from a Secret that a person makes.
 import math
 import os
 import re
+import shlex
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from holdfast.config.exporters import emit, image
+from holdfast.config.exporters import emit, image, own_files
 from holdfast.config.exporters.sheet import Node, Sheet, longest_stop_s
 from holdfast.config.exporters.systemd import hosted, without
 from holdfast.model.plan import HOSTED
@@ -107,14 +108,26 @@ def node(given: Node) -> tuple["Files", list[str]]:
         )
     notes.append("image: build it with the Dockerfile, push it to your registry, and put its name in place of "
                  f"{name}:latest")  # fmt: skip
+    volumes: list[dict[str, Any]] = [
+        {"name": "state", "persistentVolumeClaim": {"claimName": f"{name}-state"}},
+        {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
+    ]
     pod = {
         "terminationGracePeriodSeconds": math.ceil(longest_stop_s(given.plan)) + 10,
         "containers": [container],
-        "volumes": [
-            {"name": "state", "persistentVolumeClaim": {"claimName": f"{name}-state"}},
-            {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
-        ],
+        "volumes": volumes,
     }
+    files, said = own_files.own_files(given)
+    notes += said
+    if files.paths:
+        container["volumeMounts"] += [
+            # File by file: a whole directory would hide that of the image.
+            {"name": "config", "mountPath": path, "subPath": key, "readOnly": True}
+            for key, path in files.paths.items()
+        ]
+        volumes.append({"name": "config", **_source(f"{name}-config", files)})
+    if files.secrets:
+        notes.append(_how_config(f"{name}-config", files))
     claim = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -122,6 +135,13 @@ def node(given: Node) -> tuple["Files", list[str]]:
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
     }
     documents = [claim, _deployment(given, name, pod, 1)]
+    if files.texts:
+        texts = {key: emit.Lines(text) for key, text in files.texts.items()}
+        documents.insert(0, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(given, f"{name}-config"), "data": texts})  # fmt: skip
+        # A file that is mounted by itself does not change under a running pod: another text is another pod.
+        documents[-1]["spec"]["template"]["metadata"]["annotations"] = {
+            "checksum/config": files.digest
+        }
     if ports:
         documents.append(_service(given, name, ports))
     remarks = [f"The node {given.plan['node']}, made by `holdfast export kubernetes`."]
@@ -317,6 +337,21 @@ def _how_secret(given: Node, key: str, names: tuple[str, ...]) -> str:
     return (
         f"{key}: {', '.join(names)}: the values were not written; kubectl create secret generic"
         f" {_label(given.name)}-secrets {options}"
+    )
+
+
+def _source(name: str, files: own_files.OwnFiles) -> dict[str, Any]:
+    """Return what the volume with the configuration is filled from."""
+    return {"secret": {"secretName": name}} if files.secrets else {"configMap": {"name": name}}
+
+
+def _how_config(name: str, files: own_files.OwnFiles) -> str:
+    options = " ".join(
+        f"--from-file={key}={shlex.quote(path)}" for key, path in files.sources.items()
+    )
+    return (
+        f"configuration: {', '.join(files.secrets)} may be secret: it was not written into a ConfigMap; kubectl create secret generic {name} {options};"
+        f" after a change, kubectl rollout restart"
     )
 
 

@@ -26,8 +26,9 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 #: user:password@ inside of a URL.
-_IN_URL = re.compile(r"(?<=://)([^/\s:@]*):([^/\s@]+)(?=@)")
-_OPTION = re.compile(r"--?([A-Za-z][\w-]*)(=(.*))?", re.DOTALL)
+IN_URL = re.compile(r"(?<=://)([^/\s:@]*):([^/\s@]+)(?=@)")
+#: An option of a command: its name, and what stands behind `=`.
+OPTION = re.compile(r"--?([A-Za-z][\w-]*)(=(.*))?", re.DOTALL)
 _LIMITS = {
     "memory_bytes": "memory_max",
     "cpu_share": "cpu_max",
@@ -36,7 +37,7 @@ _LIMITS = {
     "core_bytes": "core_max",
 }
 #: Shorter values of the environment are found everywhere by chance.
-_SHORTEST_SECRET = 6
+SHORTEST_SECRET = 6
 
 
 class Node(NamedTuple):
@@ -147,7 +148,7 @@ class Sheet:
     def _words(self, key: str, argv: list[str]) -> list[str]:
         written, is_next = [], False
         for word in argv:
-            option = _OPTION.fullmatch(word)
+            option = OPTION.fullmatch(word)
             safe = self._scrub(word)
             if option is not None and is_secret(option[1].replace("-", "_")):
                 is_next = option[2] is None
@@ -163,9 +164,9 @@ class Sheet:
         return safe
 
     def _scrub(self, text: str) -> str:
-        text = _IN_URL.sub(rf"\1:{PLACEHOLDER}", text)
+        text = IN_URL.sub(rf"\1:{PLACEHOLDER}", text)
         for name, value in self.node.environ.items():
-            if len(value) >= _SHORTEST_SECRET and is_secret(name) and value in text:
+            if len(value) >= SHORTEST_SECRET and is_secret(name) and value in text:
                 text = text.replace(value, PLACEHOLDER)
         return text
 

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 #: One look is a chunk of at least this long and this many units; it is given up after ``GIVE_UP_S``.
 CHUNK_S, LEAST, GIVE_UP_S = 1.0, 20, 15.0
-#: Chunks in a row: where routes are known, and where a night job may be mixed in.
-BY_ROUTE, MIXED = 2, 8
+#: Chunks in a row: where routes are known, where some are measured for all and those of the dearest route differ, and where a night job may
+#: be mixed in.
+BY_ROUTE, VARIED, MIXED = 2, 4, 8
+#: They differ by such a share of what one costs. From the second one on a lot is larger, so that its mean is as good as that of others.
+DIFFER, EVEN = 0.5, 0.3
 #: What is extra has to be worth this share of a processor.
 EXTRA = 0.04
 #: Time constants of the baseline, in lots of so many units (or in chunks with more): it falls quickly and rises slowly. Of fewer units it
@@ -60,30 +63,36 @@ class Base:
         self.latency_s = latency_s / count
         #: Spread of one unit. Before more is known, another may well cost thrice as much.
         self.noise_s = 2.0 * self.cpu_s
-        self._unit = (count, self.cpu_s)
+        self._unit = (float(count), self.cpu_s)
         self._looks, self._lots = 1, 0
         self._count, self._latency_s, self._cpu_s = count, latency_s, cpu_s
 
-    def learn(self, count: int, latency_s: float, cpu_s: float) -> None:
-        """Take in another chunk: so many units, and what they cost together."""
+    def learn(self, count: int, latency_s: float, cpu_s: float, share: float = 1.0) -> None:
+        """Take in another chunk: so many units, and what they cost together, of which this share was measured."""
         # From one chunk to the next: what grows steadily is no noise.
         before, unit_s = self._unit
-        self._unit = (count, cpu_s / count)
+        measured = max(1.0, count * share)
+        self._unit = (measured, cpu_s / count)
         self._looks = min(60, self._looks + 1)
-        moved_s = abs(self._unit[1] - unit_s) * sqrt(count * before / (count + before))
+        moved_s = abs(self._unit[1] - unit_s) * sqrt(measured * before / (measured + before))
         self.noise_s += (moved_s - self.noise_s) / self._looks
         self._count += count
         self._latency_s += latency_s
         self._cpu_s += cpu_s
         lot = (self._cpu_s / self._count, self._latency_s / self._count)
+        lot_size = LOT * max(1.0, self.differ() / EVEN) ** 2
         if not self._lots:
             self.cpu_s, self.latency_s = lot
-        elif self._count >= LOT:
+        elif self._count >= lot_size:
             self.cpu_s += (lot[0] - self.cpu_s) / self._inertia(lot[0] < self.cpu_s)
             self.latency_s += (lot[1] - self.latency_s) / self._inertia(lot[1] < self.latency_s)
-        if self._count >= LOT:
+        if self._count >= lot_size:
             self._lots += 1
             self._count, self._latency_s, self._cpu_s = 0, 0.0, 0.0
+
+    def differ(self) -> float:
+        """Return by how much one unit differs from the next, as a share of what it costs."""
+        return self.noise_s / self.cpu_s if self.cpu_s > 0 else 0.0
 
     def _inertia(self, falls: bool) -> float:
         return min(self._lots, FALLS) if falls else min(4 * self._lots, RISES)
@@ -93,7 +102,7 @@ class Effort:
     """One worker. What it has learned stays valid over its lives: a restart does not make slow work normal."""
 
     __slots__ = (
-        "_at_s", "_base", "_drift", "_grave", "_last", "_rate", "_routes", "_slow", "_waited_s", "_waits", "_well", "is_up",
+        "_at_s", "_base", "_drift", "_grave", "_last", "_pace", "_rate", "_routes", "_slow", "_waited_s", "_waits", "_well", "is_up",
         "latency_ratio", "ratio", "unit_s",
     )  # fmt: skip
 
@@ -103,7 +112,7 @@ class Effort:
         self._routes: dict[str, Route] = {}
         self._base: dict[str, Base] = {}
         self._drift = Drift()
-        self._rate = self._waited_s = 0.0
+        self._rate = self._pace = self._waited_s = 0.0
         self._slow = self._well = self._grave = self._waits = 0
         self.ratio = self.latency_ratio = 1.0
         self.unit_s = -1.0  #: processor time of a unit of work, in the last chunk
@@ -141,6 +150,7 @@ class Effort:
         *,
         waited_s: float = 0.0,
         is_crowded: bool = False,
+        measured_per_s: float = 0.0,
     ) -> "Sign | None":
         """Take in a full chunk.
 
@@ -153,6 +163,7 @@ class Effort:
             limit: Times the past.
             waited_s: Time on the run queue so far.
             is_crowded: The machine has no processor to spare.
+            measured_per_s: The processor time of so many units a second is measured, and stands for that of the others; 0: of all.
         """
         waited_s, self._waited_s = waited_s - self._waited_s, waited_s
         before_s, (last_cpu_s, last_work, last_latency_s) = self._at_s, self._last
@@ -171,13 +182,20 @@ class Effort:
         is_mixed = not parts or sum(part[3] for part in parts) <= 0
         if is_mixed:
             parts = [("", done, latency_s - last_latency_s, cpu_s - last_cpu_s)]
-        worst = self._weigh(parts, passed_s, done)
+        # How many are measured follows the rate of a moment ago.
+        pace, self._pace = max(done / passed_s, self._pace), done / passed_s
+        share = min(1.0, measured_per_s / pace) if measured_per_s else 1.0
+        worst = self._weigh(parts, passed_s, done, share)
         is_starved = is_crowded or waited_s > STARVED * passed_s
-        self._judge(parts, passed_s, limit, is_mixed=is_mixed, is_starved=is_starved)
-        self._learn(parts, done / passed_s, limit)
+        dearest = self._base.get(worst)
+        differs = share < 1.0 and dearest is not None and dearest.differ() > DIFFER
+        self._judge(
+            parts, passed_s, limit, is_mixed=is_mixed, is_starved=is_starved, differs=differs
+        )
+        self._learn(parts, done / passed_s, limit, share)
         return self._sign(limit, worst)
 
-    def _weigh(self, parts: "list[Route]", passed_s: float, done: int) -> str:
+    def _weigh(self, parts: "list[Route]", passed_s: float, done: int, share: float) -> str:
         """Compare this chunk with what it should have cost; return the route that costs most of the rest."""
         expected = actual = expected_latency = actual_latency = chance = 0.0
         most, worst = 0.0, ""
@@ -187,7 +205,8 @@ class Effort:
                 continue
             expected += count * base.cpu_s
             actual += cpu_s
-            chance += base.noise_s * base.noise_s * count
+            # A few that are measured, of units that differ, may all be dear ones.
+            chance += base.noise_s * base.noise_s * count / share
             expected_latency += count * base.latency_s
             actual_latency += latency_s
             if cpu_s - count * base.cpu_s > most:
@@ -204,7 +223,7 @@ class Effort:
         return worst
 
     def _judge(
-        self, parts: "list[Route]", passed_s: float, limit: float, *, is_mixed: bool, is_starved: bool
+        self, parts: "list[Route]", passed_s: float, limit: float, *, is_mixed: bool, is_starved: bool, differs: bool
     ) -> None:  # fmt: skip
         latency_s = sum(part[2] for part in parts) / max(1, sum(part[1] for part in parts))
         drifts = latency_s > 0 and self._drift.add(log(latency_s))
@@ -213,7 +232,10 @@ class Effort:
         self._slow = self._slow + 1 if self.ratio > limit else 0
         waits = drifts and self.latency_ratio > LATENCY and not (is_burst or is_starved)
         self._waits = self._waits + 1 if waits else 0
-        if self._slow >= (MIXED if is_mixed else BY_ROUTE) or self._waits >= LATENCY_CHUNKS:
+        if (
+            self._slow >= (MIXED if is_mixed else VARIED if differs else BY_ROUTE)
+            or self._waits >= LATENCY_CHUNKS
+        ):
             self.is_up = True
         is_well = self.ratio < WELL * limit and self.latency_ratio < LATENCY / 2
         self._well = self._well + 1 if is_well else 0
@@ -222,14 +244,14 @@ class Effort:
         is_grave = self.is_up and self.ratio > GRAVE * limit and self.latency_ratio > limit
         self._grave = self._grave + 1 if is_grave else 0
 
-    def _learn(self, parts: "list[Route]", rate: float, limit: float) -> None:
+    def _learn(self, parts: "list[Route]", rate: float, limit: float, share: float) -> None:
         self._rate += (rate - self._rate) / (30 if self._rate else 1)
         if self.is_up or self.ratio > 0.75 * limit or self.latency_ratio > 2.0:
             return
         for name, count, latency_s, cpu_s in parts:
             base = self._base.get(name)
             if base is not None:
-                base.learn(count, latency_s, cpu_s)
+                base.learn(count, latency_s, cpu_s, share)
             elif len(self._base) < MAX_ROUTES + 1:
                 self._base[name] = Base(count, latency_s, cpu_s)
 

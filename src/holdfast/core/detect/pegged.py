@@ -3,7 +3,8 @@
 Pure. A busy processor alone is no sickness: that is what processors are for. So this speaks only where work is counted: calls
 wait and none ends, or nothing is asked of a loop that runs without a pause (``sleep(0)`` for ever, a cancel that is
 retried). A call is a request, or where nobody counts those one call into a package (:mod:`holdfast.agent.calls`). A night job that
-computes on the loop shows as lag, in a thread it does not show at all: both are left alone.
+computes on the loop shows as lag, in a thread it does not show at all: both are left alone. A thread that asks for events and never waits for any
+is told by the agent (:mod:`holdfast.agent.spins`): it is shown, for whatever the program is for goes on beside it.
 """
 
 from holdfast.core.detect.lasting import Lasting
@@ -39,6 +40,7 @@ class Pegged:
         lag_s: float,
         has_worked: bool,
         limit_s: float,
+        thread_s: float = 0.0,
     ) -> "Sign | None":
         """Take in one look.
 
@@ -50,6 +52,7 @@ class Pegged:
             lag_s: How late the loop comes.
             has_worked: Whether work was ever counted.
             limit_s: How long it may go on.
+            thread_s: How long a thread beside the serving one has turned without a pause.
         """
         is_busy = share >= BUSY and not finished
         spin_s = limit_s * (IDLE if has_worked else NEVER)
@@ -66,6 +69,9 @@ class Pegged:
             says = (
                 f"{share:.0%} of a processor for {span(for_s)} with nothing to do: the loop spins"
             )
+        elif thread_s >= limit_s * IDLE:
+            says = f"a thread has turned without a pause for {span(thread_s)}: it asks for events and never waits for any"
+            return Sign(thread_s, limit_s, says)
         else:
             return None
         # Of a program that never counted any work it may be what it is for: a night job.

@@ -29,6 +29,8 @@ def size(number: float) -> str:
 
 def span(seconds: float) -> str:
     """Write a length of time in the unit that fits."""
+    if seconds < 0.00995:
+        return f"{seconds * 1000:.1g} ms"
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 120:

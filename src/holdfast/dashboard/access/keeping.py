@@ -1,19 +1,23 @@
 """Where are sessions and one-time links kept? One file each, named by the SHA-256 of the secret, under ``STATE/dashboard``.
 
 The file is the truth: whoever removes it ends the session at once, a dashboard that is killed signs nobody out, and who reads the directory learns no
-secret that opens anything. Left out: who gets one.
+secret that opens anything. A full disk must not lock out those who come because of it: what does not fit is kept in the run directory, in memory,
+as long as the node runs. Left out: who gets one.
 """
 
+import errno
 import getpass
 import hashlib
 import os
 import secrets
 
 from holdfast.linux import files
+from holdfast.wire import layout
 from holdfast.wire.jsonlite import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from holdfast.dashboard.access.rules import Role
@@ -24,11 +28,13 @@ LINK_S = 600.0
 #: Beyond these the oldest session ends: a script that signs in again and again must not fill the disk.
 MOST_SESSIONS = 1000
 _SESSIONS, _LINKS = "sessions", "links"
+#: The disk takes nothing.
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS))
 
 
-def directory(state_dir: str, *more: str) -> str:
+def directory(home: str, *more: str) -> str:
     """Return the directory of the dashboard, or one in it, made for nobody but the owner."""
-    path = os.path.join(state_dir, DIRECTORY)
+    path = os.path.join(home, DIRECTORY)
     for part in ("", *more):
         path = os.path.join(path, part) if part else path
         os.makedirs(path, mode=0o700, exist_ok=True)
@@ -52,12 +58,8 @@ def make_link(state_dir: str, role: "Role", now_unix_s: float, for_s: float = LI
     Raises:
         OSError: It cannot be written down.
     """
-    secret = secrets.token_urlsafe(32)
     kept = {"user": _account(), "role": role, "expires_unix_s": now_unix_s + for_s}
-    path = directory(state_dir, _LINKS)
-    files.write_atomic(f"{path}/{name_of(secret)}", dumps(kept).encode())
-    _tidy(path, now_unix_s)
-    return secret
+    return _keep(state_dir, _LINKS, kept, now_unix_s)
 
 
 def take_link(state_dir: str, secret: str, now_unix_s: float) -> "dict[str, Any] | None":
@@ -65,13 +67,14 @@ def take_link(state_dir: str, secret: str, now_unix_s: float) -> "dict[str, Any]
 
     Of two who come with the same one, only one can remove its file.
     """
-    path = f"{state_dir}/{DIRECTORY}/{_LINKS}/{name_of(secret)}"
-    kept = _read(path)
-    try:
-        os.unlink(path)
-    except OSError:
-        return None
-    return kept if kept is not None and kept["expires_unix_s"] > now_unix_s else None
+    for path in _paths(state_dir, _LINKS, name_of(secret)):
+        kept = _read(path)
+        try:
+            os.unlink(path)
+        except OSError:
+            continue
+        return kept if kept is not None and kept["expires_unix_s"] > now_unix_s else None
+    return None
 
 
 def make_session(state_dir: str, kept: "dict[str, Any]", now_unix_s: float) -> str:
@@ -80,25 +83,44 @@ def make_session(state_dir: str, kept: "dict[str, Any]", now_unix_s: float) -> s
     Raises:
         OSError: It cannot be written down.
     """
-    secret = secrets.token_urlsafe(32)
-    path = directory(state_dir, _SESSIONS)
-    _tidy(path, now_unix_s, MOST_SESSIONS - 1)
-    files.write_atomic(f"{path}/{name_of(secret)}", dumps(kept).encode())
-    return secret
+    return _keep(state_dir, _SESSIONS, kept, now_unix_s, MOST_SESSIONS)
 
 
 def read_session(state_dir: str, name: str, now_unix_s: float) -> "dict[str, Any] | None":
     """Return what is known of a session; None when it is over."""
-    kept = _read(f"{state_dir}/{DIRECTORY}/{_SESSIONS}/{name}")
+    found = (_read(path) for path in _paths(state_dir, _SESSIONS, name))
+    kept = next((one for one in found if one is not None), None)
     return kept if kept is not None and kept["expires_unix_s"] > now_unix_s else None
 
 
 def end_session(state_dir: str, name: str) -> None:
     """Remove a session that may be over already."""
-    try:
-        os.unlink(f"{state_dir}/{DIRECTORY}/{_SESSIONS}/{name}")
-    except FileNotFoundError:
-        pass
+    for path in _paths(state_dir, _SESSIONS, name):
+        _remove(path)
+
+
+def _paths(state_dir: str, kind: str, name: str) -> "Iterator[str]":
+    """Give the places where a secret may be kept."""
+    for home in (state_dir, f"{state_dir}/{layout.RUN_LINK}"):
+        yield f"{home}/{DIRECTORY}/{kind}/{name}"
+
+
+def _keep(state_dir: str, kind: str, kept: "dict[str, Any]", now_unix_s: float, most: int = 100) -> str:  # fmt: skip
+    """Write something down under a new secret, and return that."""
+    secret = secrets.token_urlsafe(32)
+    spare = f"{state_dir}/{layout.RUN_LINK}"
+    for home in (state_dir, spare):
+        try:
+            path = directory(home, kind)
+            _tidy(path, now_unix_s, most - 1)
+            files.write_atomic(f"{path}/{name_of(secret)}", dumps(kept).encode())
+        except OSError as error:
+            # Without a node there is no run directory, and no link to one.
+            if home == spare or error.errno not in _FULL or not os.path.isdir(spare):
+                raise
+        else:
+            break
+    return secret
 
 
 def _read(path: str) -> "dict[str, Any] | None":

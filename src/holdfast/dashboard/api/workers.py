@@ -105,6 +105,8 @@ def end_words(life: "Life") -> str:
     how = "ended, nobody saw how" if life.status is None else status_words(life.status)
     why = {"died": "", "remedy": ", by order of the watchdog", "stop": ", asked to", "restart": ", restarted by somebody",
            "apply": ", for a new configuration", "down": ", with the node", "group": ", with its group"}  # fmt: skip
+    if why.get(life.cause):
+        how = how.partition(": ")[0]  # what a status means where nobody asked: "it ended by itself"
     return how + why.get(life.cause, "")
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from holdfast.diagnosis.findings import Facts
     from holdfast.evidence.case import Case
 
 MOST_FILES = 2000
@@ -46,10 +47,21 @@ def collect(case: "Case") -> None:
     good = read_json(case.good_path())
     last = read_json(case.last_fingerprint_path())
     case.unchanged = bool(last) and not changes.compare(last, now, 0.0)
-    case.facts.changed = changes.compare(good, now, float(case.order.get("unix_s") or time.time()))
+    failed_unix_s = float(case.order.get("unix_s") or time.time())
+    case.facts.changed = changes.compare(good, now, failed_unix_s, _on_stacks(case.facts))
     case.keep_json(
         "environment.json", {**_short(now, good), "compared_with": good.get("taken_unix_s")}
     )
+
+
+def _on_stacks(facts: "Facts") -> set[str]:
+    """Return the files that the worker was in, as far as that is known by now."""
+    from holdfast.diagnosis.lastwords import split_frame
+
+    stacks = [*facts.live_stacks, *(facts.report.stacks if facts.report else ())]
+    frames = [frame for stack in stacks for frame in stack["frames"]]
+    frames += facts.uncaught.frames if facts.uncaught else ()
+    return {split_frame(frame)[0] for frame in frames}
 
 
 def _short(now: "dict[str, Any]", good: "dict[str, Any]") -> "dict[str, Any]":

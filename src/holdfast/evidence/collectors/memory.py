@@ -23,19 +23,22 @@ _LISTED = 25
 def begin(case: "Case") -> None:
     """Take the first look, where memory is the matter."""
     if _matters(case) and case.alive():
-        case.first_mappings = (time.monotonic(), by_name(case.pid))
+        case.first_mappings = (time.monotonic(), *look(case.pid))
 
 
 def collect(case: "Case") -> None:
     """Take the second look and note what grew."""
     if not _matters(case):
         return
-    now = by_name(case.pid)
+    now, writable = look(case.pid)
     if not now:
         case.miss("memory", f"/proc/{case.pid}/smaps cannot be read")
         return
-    at_s, before = case.first_mappings or (time.monotonic(), {})
+    at_s, before, writable_before = case.first_mappings or (time.monotonic(), {}, writable)
     since_s = time.monotonic() - at_s
+    if before:
+        more = sum(now.values()) - sum(before.values())
+        case.facts.growing = (since_s, more, writable - writable_before)
     good = baseline(case)
     if good:
         # The whole growth of this life says more than that of one second.
@@ -65,21 +68,29 @@ def baseline(case: "Case") -> "dict[str, Any]":
 
 def by_name(pid: int) -> "dict[str, int]":
     """Return the resident bytes of a process by what they are: heap, anonymous, stack, or the file."""
+    return look(pid)[0]
+
+
+def look(pid: int) -> "tuple[dict[str, int], int]":
+    """Return the same, and how much address space it may write to: what is allocated makes that more, what only fills a buffer does not."""
     try:
         text = files.read(f"/proc/{pid}/smaps").decode("utf-8", "replace")
     except OSError:
-        return {}
+        return {}, 0
     found: dict[str, int] = {}
-    name = ""
+    name, writable, may_write = "", 0, False
     for line in text.splitlines():
         if line.startswith("Rss:"):
             found[name] = found.get(name, 0) + int(line.split()[1]) * 1024
+        elif may_write and line.startswith("Size:"):
+            writable += int(line.split()[1]) * 1024
         elif line[:1].isdigit() or line[:1] in "abcdef":
             parts = line.split(None, 5)
             path = parts[5] if len(parts) > 5 else ""
+            may_write = "w" in parts[1]
             # The private pages of a library are its data; its code is everybody's.
             name = path if path.startswith("[") and not path.startswith("[anon") else os.path.basename(path) if path.startswith("/") else "anonymous"  # fmt: skip
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in found.items() if value}, writable
 
 
 def grown(before: "dict[str, int]", now: "dict[str, int]") -> "list[dict[str, Any]]":

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _LONGEST_SOURCE = 2 << 20
 #: Places of each stack that are quoted.
 _QUOTED = 4
+#: Of a profile the stacks that were seen most.
+_MOST_ROWS = 6
 _MOST_STACKS = 20
 _C_ENDING = ".so"
 
@@ -170,12 +172,16 @@ def _stacks(case: "Case") -> "Iterator[list[str]]":
         hot = profile.hottest(facts.profile, form.is_machinery)
         if hot is not None:
             yield [*reversed(hot.inner), *reversed(hot.path)]
+        for _, frames, _ in facts.profile.rows[:_MOST_ROWS]:
+            yield list(reversed(frames))
     for what in ("tasks", "threads"):
         for row in (facts.sites.get(what) or ())[:5]:
             yield [str(row[2]), *(str(f) for f in (row[3] if len(row) > 3 else ()))]
     for row in (facts.sites.get("waiting") or ())[:5]:
         yield [str(row[2]), *(str(f) for f in row[4])]
     yield [str(row[1]) for row in (facts.sites.get("holding") or ())[:5]]
+    yield [str(row[2]) for row in (facts.sites.get("children") or ())[:2]]
+    yield [str(row[3]) for row in (facts.sites.get("handlers") or ())[:2]]
     for site in (facts.census.get("allocated") or ())[:5]:
         yield [str(f) for f in site.get("frames") or ()]
     yield [str(h["where"]) for h in facts.census.get("held_by") or () if h.get("where")]

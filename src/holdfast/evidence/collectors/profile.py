@@ -25,7 +25,7 @@ RATE, NATIVE_RATE = 50, 20
 #: Seconds by kind of incident; the kinds that are not here get none.
 SECONDS = {
     "slow": 1.0, "pegged": 1.0, "loop_lag": 1.0, "odd_one_out": 1.0, "memory_leak": 1.0, "memory": 0.6, "fd_leak": 0.6,
-    "task_bomb": 0.4, "hang": 0.4, "probe": 0.4, "memory_pressure": 0.6,
+    "task_bomb": 0.4, "log_storm": 0.4, "hang": 0.4, "probe": 0.4, "memory_pressure": 0.6,
 }  # fmt: skip
 #: Kinds where the native frames are worth the pauses: C code that takes memory and does not give it back.
 _NATIVE = frozenset({"memory_leak", "memory"})

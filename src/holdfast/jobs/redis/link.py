@@ -11,9 +11,9 @@ import os
 from collections import deque
 from time import monotonic
 
-from holdfast.jobs.redis.address import CLUSTER, SENTINEL, Address
 from holdfast.jobs.redis.resp import Connection, CutError, Push, ReplyError, pack
 from holdfast.model.jobs import StoreDownError, StoreRefusedError
+from holdfast.wire.redisurl import CLUSTER, SENTINEL, Address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ out of the middle of a queue goes through all that lie before it (LREM: 20 ms at
 
 from time import time
 
-from holdfast.jobs.redis.address import CLUSTER, Address
 from holdfast.jobs.redis.bell import Bell
 from holdfast.jobs.redis.heads import jid_of
 from holdfast.jobs.redis.keys import Keys
 from holdfast.jobs.redis.link import Link
 from holdfast.jobs.redis.resp import ReplyError
 from holdfast.model.jobs import Counts, Entry, StoreRefusedError
+from holdfast.wire.redisurl import CLUSTER, Address
 from holdfast.wire.sidekiq import loads, seconds, stamp
 
 TYPE_CHECKING = False
@@ -151,11 +151,16 @@ class Looking:
 
     def find(self, jid: str) -> "Entry | None":
         """Look for a job everywhere."""
-        keys, wanted = self._keys, jid.encode()
+        wanted = jid.encode()
         for entry in self._busy():
             if _is(entry.raw, wanted, jid):
                 return entry
-        for where in ("retry", "schedule", "dead"):
+        return self._find(jid, ("retry", "schedule", "dead"), self._keys.queues)
+
+    def _find(self, jid: str, zsets: "Sequence[str]", names: str) -> "Entry | None":
+        """Look for a job in these sets, among those that wait for a limit, and in the queues whose names lie under this key."""
+        keys, wanted = self._keys, jid.encode()
+        for where in zsets:
             for raw, score in self._scan_zset(keys.prefix + where, jid):
                 if _is(raw, wanted, jid):
                     return Entry(where, raw, score)
@@ -165,7 +170,7 @@ class Looking:
                 raw = line.partition(b"\n")[2]
                 if _is(raw, wanted, jid):
                     return Entry("waiting", raw)
-        for name in sorted(self._read([("SMEMBERS", keys.queues)])[0]):
+        for name in sorted(self._read([("SMEMBERS", names)])[0]):
             queue = name.decode()
             for raw in self._scan_list(keys.queue(queue)):
                 if _is(raw, wanted, jid):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from holdfast.jobs.redis.address import Address
+    from holdfast.wire.redisurl import Address
 
     #: What a command is made of.
     Word = bytes | str | int | float

@@ -9,7 +9,17 @@ from time import gmtime, time
 
 from holdfast.jobs.redis.heads import head, jid_of, queue_of, stamped
 from holdfast.jobs.redis.looking import Looking
-from holdfast.model.jobs import ACK, BACK, DEAD, DROP, RETRY, SUSPECT, FencedError, Lease
+from holdfast.model.jobs import (
+    ACK,
+    BACK,
+    CLOCK_WRONG_S,
+    DEAD,
+    DROP,
+    RETRY,
+    SUSPECT,
+    FencedError,
+    Lease,
+)
 from holdfast.wire.sidekiq import dumps, stamp
 
 TYPE_CHECKING = False
@@ -19,8 +29,8 @@ if TYPE_CHECKING:
     from holdfast.jobs.redis.resp import Word
     from holdfast.model.jobs import Beat, Settle
 
-#: A cancelled job is forgotten after a day.
-_CANCELLED_S = 86400
+#: So long a mark waits for the turn of its job.
+_CANCELLED_S = 7 * 86400
 #: After a server came back: so far into a queue it is looked for what it had given away, …
 _DEPTH = 20_000
 #: … and for so many jobs in one step.
@@ -235,7 +245,11 @@ class RedisStore(Looking):
     def fire(self, name: str, slot_s: float, job: bytes) -> bool:
         """Push the job of a periodic one for a time slot, unless somebody has for this slot or a later one."""
         head(job)
-        return bool(self._link.script("fire", self._keys.queues, name, slot_s, stamp(job, time())))
+        return bool(
+            self._link.script(
+                "fire", self._keys.queues, name, slot_s, stamp(job, time()), CLOCK_WRONG_S
+            )
+        )
 
     # -- jobs that run -----------------------------------------------------------------------------------
 
@@ -246,7 +260,7 @@ class RedisStore(Looking):
             self._link.script("note", self._keys.queues, jid, keep_s, *words)
 
     def cancel(self, jid: str) -> None:
-        """Mark a job as cancelled."""
+        """See the contract: first the mark, so that whoever is just taking the job sees it."""
         key, now_s = self._keys.cancelled, time()
         self._checked(
             self._link.many(
@@ -257,6 +271,9 @@ class RedisStore(Looking):
                 ]
             )
         )
+        found = self._find(jid, ("retry", "schedule"), self._keys.paused)
+        if found is not None:
+            self.remove([found])
 
     def cancelled(self, jids: "Sequence[str]") -> "list[str]":
         """Return which of these are cancelled."""

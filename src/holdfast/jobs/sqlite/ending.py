@@ -115,6 +115,8 @@ def bury(step: "Step", raw: bytes, at_s: float) -> None:
 def drop(step: "Step", raw: bytes) -> None:
     """Let go of a job that was cancelled, deleted or too late."""
     head = read(raw)
+    # As long as there is a mark, each job of everybody is looked at for it.
+    step.execute("DELETE FROM cancelled WHERE jid = ?", (head.jid,))
     if MARK in raw:
         queues.unlock(step, head)
         _count(step, head, "failed")

@@ -32,6 +32,9 @@ class Head(msgspec.Struct):
     enqueued_at: "float | int | None" = None
 
 
+#: Whole numbers up to here are the same in JSON, in Lua and in SQLite.
+_MOST = 1 << 53
+
 _decode = msgspec.json.Decoder(Head).decode
 NOTHING = Head()
 
@@ -59,6 +62,9 @@ def checked(raw: bytes) -> Head:
     if head.hf is not None and head.hf.rate is not None and (head.hf.rate[0] < 1 or head.hf.rate[1] <= 0):  # fmt: skip
         raise StoreRefusedError(f"this job can never start: its rate is {list(head.hf.rate)}, which needs at least 1 start in more than 0 seconds")  # fmt: skip
     if head.hf is not None:
-        for job in head.hf.then:
+        hf = head.hf
+        if max(hf.limit_max, hf.unique_s, hf.result_s, *(hf.rate or ())) > _MOST:
+            raise StoreRefusedError(f"this job has a number under hf that is larger than any that counts\n  It begins: {raw[:80]!r}")  # fmt: skip
+        for job in hf.then:
             checked(job.encode())
     return head

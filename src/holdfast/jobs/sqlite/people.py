@@ -84,11 +84,35 @@ def _busy(since: "dict[int, tuple[str, dict[int, float]]]", id_: int, raw: bytes
 
 def find(step: "Step", jid: str) -> "Entry | None":
     """See :meth:`holdfast.jobs.store.Store.find`. Reads everything: half a second for a million jobs."""
-    text = jid.encode()
     for table in ("lease", "ready", "schedule", "retry", "waiting", "dead"):
-        for id_, raw in step.execute(f"SELECT id, raw FROM {table} WHERE instr(raw, ?)", (text,)):
-            if read(raw).jid == jid:
-                return _entry(step, table, id_, raw)
+        found = _among(step, jid, table)
+        if found is not None:
+            return found
+    return None
+
+
+def find_resting(step: "Step", jid: str) -> "Entry | None":
+    """Look for a job where nobody may come by for a long time: it has a time, waits for a limit, or its queue is paused."""
+    for table in ("schedule", "retry", "waiting"):
+        found = _among(step, jid, table)
+        if found is not None:
+            return found
+    for (no,) in step.execute("SELECT no FROM queue WHERE is_paused = 1").fetchall():
+        found = _among(step, jid, "ready", queues.bounds(no))
+        if found is not None:
+            return found
+    return None
+
+
+def _among(
+    step: "Step", jid: str, table: str, bounds: "tuple[int, int]" = (0, (1 << 63) - 1)
+) -> "Entry | None":
+    for id_, raw in step.execute(
+        f"SELECT id, raw FROM {table} WHERE id >= ? AND id < ? AND instr(raw, ?)",
+        (*bounds, jid.encode()),
+    ):
+        if read(raw).jid == jid:
+            return _entry(step, table, id_, raw)
     return None
 
 
@@ -170,6 +194,12 @@ def _id_of(step: "Step", entry: Entry) -> int:
     else:
         raise StoreRefusedError(f'a job that is in "{where}" cannot be deleted or moved\n  Jobs can be that wait: in queue:NAME, schedule, retry, waiting, dead')  # fmt: skip
     return int(row[0]) if row is not None else 0
+
+
+def size(step: "Step", name: str) -> int:
+    """Return how many jobs lie in a queue."""
+    no = queues.known(step, name)
+    return queues.size(step, no) if no else 0
 
 
 def wipe(step: "Step", name: str, limit: int) -> int:

@@ -187,7 +187,11 @@ class SqliteStore:
 
     def cancel(self, jid: str) -> None:
         """See the contract."""
+        # First the mark, so that whoever is just taking the job sees it. The search does not need the write lock.
         self._file.write(_cancel, jid)
+        found = self._view.read(people.find_resting, jid)
+        if found is not None:
+            self._file.write(people.remove, [found])
 
     def cancelled(self, jids: "Sequence[str]") -> "list[str]":
         """See the contract."""
@@ -231,10 +235,11 @@ class SqliteStore:
 
     def wipe(self, queue: str) -> int:
         """See the contract. In rounds, so that others get their turn."""
-        count = 0
-        while found := self._file.write(people.wipe, queue, WIPE_ROUND):
-            count += found
-        return count
+        # Not more than there are now: somebody may be pushing, and a batch whose last jobs these are pushes its callback.
+        left = count = self._view.read(people.size, queue)
+        while left > 0 and (found := self._file.write(people.wipe, queue, min(left, WIPE_ROUND))):
+            left -= found
+        return count - left
 
     def check(self) -> "list[str]":
         """See the contract."""
@@ -442,7 +447,7 @@ def _cancel(step: "Step", jid: str) -> None:
 
 
 def _cancelled(step: "Step", jids: "Sequence[str]") -> "list[str]":
-    execute, oldest_s = step.execute, step.now_s - timing.DAY_S
+    execute, oldest_s = step.execute, step.now_s - timing.CANCELLED_S
     return [jid for jid in jids if execute("SELECT 1 FROM cancelled WHERE jid = ? AND at_s > ?", (jid, oldest_s)).fetchone()]  # fmt: skip
 
 

@@ -4,6 +4,7 @@
 
 from holdfast.jobs.sqlite import limits, queues
 from holdfast.jobs.sqlite.head import read
+from holdfast.model.jobs import CLOCK_WRONG_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 DAY_S = 86400.0
 #: As Sidekiq's: so long, and so many, dead jobs are kept.
 DEAD_S, DEAD_MAX = 180 * DAY_S, 10_000
+#: So long a mark waits for the turn of its job.
+CANCELLED_S = 7 * DAY_S
 #: A batch after its end; one that never ended.
 BATCH_S, BATCH_OPEN_S = 7 * DAY_S, 180 * DAY_S
 #: An owner that was declared dead cannot come back for so long; then its process cannot be there any more.
@@ -45,7 +48,8 @@ def move_due(step: "Step", limit: int) -> "tuple[int, float]":
 def fire(step: "Step", name: str, slot_s: float, job: bytes) -> bool:
     """See :meth:`holdfast.jobs.store.Store.fire`."""
     row = step.execute("SELECT slot_s FROM cron WHERE name = ?", (name,)).fetchone()
-    if row is not None and row[0] >= slot_s:
+    # One far in the future was fired by a clock that stood wrong: it must not silence this job until then.
+    if row is not None and slot_s <= row[0] <= slot_s + CLOCK_WRONG_S:
         return False
     step.execute("REPLACE INTO cron (name, slot_s) VALUES (?, ?)", (name, slot_s))
     queues.push(step, [job])
@@ -61,7 +65,7 @@ def tidy(step: "Step", after: int) -> int:
     """
     execute, now_s = step.execute, step.now_s
     execute("DELETE FROM note WHERE (jid, name) IN (SELECT jid, name FROM note WHERE until_s < ? LIMIT ?)", (now_s, 5 * ROUND))  # fmt: skip
-    execute("DELETE FROM cancelled WHERE at_s < ?", (now_s - DAY_S,))
+    execute("DELETE FROM cancelled WHERE at_s < ?", (now_s - CANCELLED_S,))
     execute("DELETE FROM lock WHERE until_s < ? AND until_s < 1e18", (now_s,))
     execute("DELETE FROM fenced WHERE at_s < ?", (now_s - FENCED_S,))
     execute("DELETE FROM batch WHERE ended_s < ? OR made_s < ?", (now_s - BATCH_S, now_s - BATCH_OPEN_S))  # fmt: skip

@@ -4,7 +4,7 @@
 //   alertSays(alert)      → "firing", "acknowledged", "snoozed until 15:03:00"
 //
 // What a button did is seen in the state (`alerts`), which comes by itself; so a button says what is, not what was pressed.
-import { html, useState } from "./dom.js";
+import { html, pressed, useState } from "./dom.js";
 import { post } from "./api.js";
 import { clock, words } from "./format.js";
 import { nowUnixS } from "./store.js";
@@ -33,10 +33,10 @@ export function AlertButtons({ alert, me, isSmall = false }) {
   const isKnown = alert.state === "acknowledged";
   const isSnoozed = alert.state === "snoozed";
   return html`
-    <button type="button" class=${looks} disabled=${under !== "" || isKnown} title="No more word of it until it gets worse or is over"
-      onClick=${() => send("ack", {}, "acknowledged; no more word of it until it gets worse or is over")}>
+    <button type="button" class=${looks} title="No more word of it until it gets worse or is over"
+      ...${pressed(under !== "" || isKnown, () => send("ack", {}, "acknowledged; no more word of it until it gets worse or is over"))}>
       ${under === "ack" ? "Acknowledging …" : isKnown ? "Acknowledged" : "Acknowledge"}</button>
-    <button type="button" class=${looks} disabled=${under !== "" || isSnoozed} title="No more word of it for an hour"
-      onClick=${() => send("snooze", { for_s: SNOOZE_S }, "snoozed for an hour")}>
+    <button type="button" class=${looks} title="No more word of it for an hour"
+      ...${pressed(under !== "" || isSnoozed, () => send("snooze", { for_s: SNOOZE_S }, "snoozed for an hour"))}>
       ${under === "snooze" ? "Snoozing …" : isSnoozed ? "Snoozed" : "Snooze 1 h"}</button>`;
 }

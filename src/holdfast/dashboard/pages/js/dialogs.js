@@ -45,18 +45,22 @@ export const showText = (title, text, href = "", link = "") => change({ text: { 
 
 export function Dialog({ title, onClose, children, isWide = false }) {
   const ref = useRef(null);
+  const isGone = useRef(false);
   const id = useId();
   useLayoutEffect(() => {
     const before = document.activeElement;
-    ref.current.showModal();
+    const dialog = ref.current;
+    dialog.showModal();
     return () => {
+      isGone.current = true;
+      dialog.close(); // as long as it is open, nothing else takes the focus
       if (before instanceof HTMLElement && before.isConnected) before.focus({ preventScroll: true });
     };
   }, []);
   const outside = (event) => {
     if (event.target === ref.current) onClose();
   };
-  return html`<dialog ref=${ref} class=${isWide ? "dialog wide" : "dialog"} aria-labelledby=${id} onClose=${onClose} onClick=${outside}>
+  return html`<dialog ref=${ref} class=${isWide ? "dialog wide" : "dialog"} aria-labelledby=${id} onClose=${() => isGone.current || onClose()} onClick=${outside}>
     <div class="dialog-in">
       <h2 id=${id}>${title}</h2>
       ${children}

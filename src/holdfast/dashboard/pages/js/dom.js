@@ -9,7 +9,7 @@
 //   content security policy forbids style attributes in HTML text).
 // - A component is a function with a capital letter; one with heavy content that rarely changes is wrapped in memo().
 // - Names as in the JSON: `*_unix_s` wall clock, `*_s` spans, `*_bytes`; null is "unknown" and is shown as "–" (format.js).
-import { Component, Fragment, createContext, h, render } from "../vendor/preact.js";
+import { Component, Fragment, createContext, h, options, render } from "../vendor/preact.js";
 import {
   useCallback,
   useContext,
@@ -40,6 +40,27 @@ export {
   useRef,
   useState,
 };
+
+/**
+ * Draw, and leave the focus where it was: an element that is moved (a row that is sorted anew) loses it, and one that goes away
+ * takes it along; whoever has no mouse would begin at the top again, once a second.
+ */
+export function keepingFocus(draw) {
+  const before = document.activeElement;
+  const around = [];
+  for (let element = before?.parentElement; element; element = element.parentElement) around.push(element);
+  draw();
+  const isLost = before && before !== document.body && (!document.activeElement || document.activeElement === document.body);
+  if (!isLost) return;
+  const next = before.isConnected ? before : around.find((element) => element.isConnected && element.tabIndex >= -1 && element.hasAttribute("tabindex"));
+  next?.focus({ preventScroll: true });
+}
+
+// What components change by themselves is drawn by the library, whenever it likes: then as well.
+options.debounceRendering = (drawAll) => queueMicrotask(() => keepingFocus(drawAll));
+
+/** What a button has that cannot be pressed at the moment: not `disabled`, which takes the focus away from whoever has just pressed it. */
+export const pressed = (isBusy, does) => ({ "aria-disabled": isBusy ? "true" : undefined, onClick: isBusy ? undefined : does });
 
 /** Whether two objects have the same values under the same keys. */
 export function isShallowEqual(a, b) {

@@ -19,9 +19,10 @@ export function span(seconds) {
   return days < 100 ? `${days}d${two(Math.floor((whole % 86400) / 3600))}h` : `${days}d`;
 }
 
-/** A span in words that stands in a sentence: 40 s, 3 min, 2 h 5 min, 3 days. */
+/** A span in words that stands in a sentence: 0.3 s, 40 s, 3 min, 2 h 5 min, 3 days. */
 export function spanWords(seconds) {
   if (isUnknown(seconds)) return "unknown";
+  if (seconds > 0 && seconds < 0.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.max(0, Math.round(seconds));
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min`;

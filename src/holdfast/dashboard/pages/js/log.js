@@ -1,7 +1,7 @@
 // What does a worker write? The end of its log as it grows, what was before on request, and a filter. Text only, whatever is in it.
 //
 // The live part is an EventSource of its own; it ends with the component. At most KEPT lines are in the page.
-import { html, memo, useEffect, useLayoutEffect, useRef, useState } from "./dom.js";
+import { html, memo, pressed, useEffect, useLayoutEffect, useRef, useState } from "./dom.js";
 import { LEVEL, useKeys } from "./keys.js";
 import { clock } from "./format.js";
 import { get, withQuery } from "./api.js";
@@ -139,7 +139,7 @@ export function Log({ name }) {
       <input ref=${field} type="search" class="field" placeholder="Filter the lines  /" aria-label="Filter the lines" spellcheck="false" autocomplete="off"
         value=${grep} onInput=${(event) => setGrep(event.target.value)} onKeyDown=${(event) => event.key === "Enter" && event.target.blur()} />
       <span class="dim" role="status">${isLive ? html`<span class="pulse" aria-hidden="true">● </span>live` : "not live"}</span>
-      ${found.before && html`<button type="button" class="button small" disabled=${isBusy} onClick=${older}>Older lines</button>`}
+      ${found.before && html`<button type="button" class="button small" ...${pressed(isBusy, older)}>Older lines</button>`}
     </div>
     ${found.error && html`<p class="failed" role="alert">${found.error.message} <span class="dim">${found.error.hint}</span></p>`}
     <div class="log" ref=${box} onScroll=${scrolled} tabindex="0" role="log" aria-live="off" aria-label=${`Log of ${name}`}>

@@ -7,7 +7,7 @@
 import * as live from "./live.js";
 import * as route from "./route.js";
 import * as store from "./store.js";
-import { Guard, h, html, render } from "./dom.js";
+import { Guard, h, html, keepingFocus, render } from "./dom.js";
 import { Failure, get, onSignedOut, post } from "./api.js";
 import { Dialogs, toast } from "./dialogs.js";
 import { Failed, Loading } from "./ui.js";
@@ -77,7 +77,7 @@ function draw() {
   frame = 0;
   const startMs = performance.now();
   drawnMs = startMs;
-  render(h(App), root);
+  keepingFocus(() => render(h(App), root));
   arrived();
   const spentMs = performance.now() - startMs + store.takeSpentMs();
   if (isReady && !performance.getEntriesByName("holdfast ready").length) performance.mark("holdfast ready");

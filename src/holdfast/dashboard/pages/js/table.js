@@ -13,6 +13,8 @@ import { h, html, memo, useEffect, useLayoutEffect, useMemo, useReducer, useRef,
 import { LEVEL, useKeys } from "./keys.js";
 import { nowUnixS } from "./store.js";
 
+//: What is above the first row, with the table at the top of a screen.
+const HEAD = 126;
 const SPARE = 6; // rows beyond the edge, so that scrolling shows no holes
 //: Figures that only grow older (uptimes) are written anew this often; what changes is written at once.
 const EPOCH_S = 5;
@@ -67,7 +69,7 @@ export function Table({ label, rows, keyOf, columns, sort, onSort, onOpen, onMar
 
   if (!rows.length) return html`<p class="empty" ref=${box}>${empty}</p>`;
   const epoch = Math.floor(nowUnixS() / EPOCH_S);
-  return html`<div class="table-box" ref=${box}>
+  return html`<div class="table-box" ref=${box} tabindex="-1">
     <table class="table" aria-label=${label} aria-rowcount=${rows.length + 1}>
       <thead>
         <tr aria-rowindex="1">
@@ -115,7 +117,8 @@ const Row = memo(function Row({ row, columns, index, isMarked, onMark }) {
 /** Which rows are in view? Looks again when the page is scrolled or changes its size. */
 function useWindow(box, count) {
   const [, again] = useReducer((n) => n + 1, 0);
-  const seen = useRef({ from: 0, to: Math.min(count, 40), rowHigh: 32, wide: 10_000 });
+  // What is too many is made and thrown away, what is too few is made in a second go: as many as measure() will find, where it begins at the top.
+  const seen = useRef({ from: 0, to: Math.min(count, Math.ceil((innerHeight - HEAD) / 32) + SPARE), rowHigh: 32, wide: innerWidth });
   const measure = () => {
     const element = box.current;
     if (!element) return false;

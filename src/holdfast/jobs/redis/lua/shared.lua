@@ -152,6 +152,8 @@ local function over(job, hf, state, result)
     end
     call('HSET', note, 'state', state)
     if call('PTTL', note) < tonumber(ms(keep_s)) then call('PEXPIRE', note, ms(keep_s)) end
+    -- As long as there is a mark, each job of everybody is looked at for it.
+    if state == 'dropped' then call('ZREM', H .. 'cancelled', jid) end
   end
   if state == 'done' and type(hf['then']) == 'table' then
     for _, raw in ipairs(hf['then']) do follow(raw) end

@@ -8,7 +8,7 @@ import { Chart } from "../charts.js";
 import { html, useEffect, useState } from "../dom.js";
 import { LEVEL, useKeys } from "../keys.js";
 import { back, go, incidentPath, setQuery, workerPath } from "../route.js";
-import { Ago, Copy, Empty, Facts, Found, Moment, Panel, TabPanel, Tabs, Text, Verdict, verdictOf } from "../ui.js";
+import { Ago, Copy, Empty, Facts, Found, Moment, Panel, TabPanel, Tabs, Text, Verdict, stateOf, verdictOf } from "../ui.js";
 import { ago, bytes, clock, moment, spanWords, words } from "../format.js";
 import { nowUnixS } from "../store.js";
 
@@ -57,7 +57,7 @@ export function Screen({ state, params, me }) {
   useKeys(
     "Incident",
     [
-      ["u", "back to the incidents", () => back("/incidents")],
+      ["u Escape q", "back to the incidents", () => back("/incidents"), { isEither: true }],
       ["J", "the one before", order.older ? () => go(incidentPath(order.older)) : null],
       ["K", "the one after", order.newer ? () => go(incidentPath(order.newer)) : null],
       ["w", "its worker", found.data && found.data.record.worker !== "@node" ? () => go(workerPath(found.data.record.worker)) : null],
@@ -67,7 +67,7 @@ export function Screen({ state, params, me }) {
   );
   return html`<div class="screen incident">
     <p class="crumbs"><a href="/incidents">Incidents</a> / <span class="mono">${id}</span></p>
-    <${Found} of=${found} what="the incident">${(data) => html`<${Whole} data=${data} path=${path} me=${me} verdict=${verdict} alert=${alert} />`}<//>
+    <${Found} of=${found} what="the incident">${(data) => html`<${Whole} data=${data} path=${path} me=${me} verdict=${verdict} alert=${alert} state=${state} />`}<//>
   </div>`;
 }
 
@@ -81,8 +81,20 @@ function neighbours(rows, id) {
   return at < 0 ? {} : { newer: rows[at - 1]?.id, older: rows[at + 1]?.id };
 }
 
-function Whole({ data, path, me, verdict, alert }) {
+/** How whoever broke is at this moment: a verdict is of the minutes after it, and stays. */
+function nowOf(state, { worker: name }) {
+  const worker = state?.workers?.[name];
+  const flags = (name === "@node" ? state?.flags : worker?.flags) ?? [];
+  const raised = flags.filter((flag) => flag.worker === name).map((flag) => words(flag.flag));
+  if (name === "@node") return raised.length ? `Now: ${raised.join(", ")}` : "Now: nothing is wrong with the machine";
+  if (!worker) return "";
+  const since = worker.pid && worker.started_at_unix_s ? ` for ${spanWords(nowUnixS() - worker.started_at_unix_s)}` : "";
+  return `Now: ${stateOf(worker).word}${since}${raised.length ? `; ${raised.join(", ")}` : ""}`;
+}
+
+function Whole({ data, path, me, verdict, alert, state }) {
   const { record } = data;
+  const isNow = nowOf(state, record);
   return html`
     <header class="incident-head">
       <h1>${record.title}</h1>
@@ -93,7 +105,7 @@ function Whole({ data, path, me, verdict, alert }) {
     </header>
     <dl class="answers">
       ${answersOf(data).map(([key, label, says]) => html`<div key=${key} class=${`answer ${key}`}><dt>${label}</dt>
-        <dd>${key === "helped" && html`<${Verdict} is=${verdict} /> · `}${says}</dd></div>`)}
+        <dd>${key === "helped" && html`<${Verdict} is=${verdict} /> · `}${says}${key === "helped" && isNow && html`<span class="is-now">${isNow}</span>`}</dd></div>`)}
     </dl>
     <div class="buttons wrap">
       ${data.worker_exists && html`<a class="button" href=${workerPath(record.worker)}>Worker ${record.worker}</a>`}

@@ -3,7 +3,7 @@
 // The filter is in the address, so that a link shows the same. Rows of the newest fifty come live with the state; older ones, and
 // everything that is filtered, are asked for. Leaves out what is in one (incident.js).
 import { get, withQuery } from "../api.js";
-import { html, useEffect, useMemo, useRef, useState } from "../dom.js";
+import { html, pressed, useEffect, useMemo, useRef, useState } from "../dom.js";
 import { LEVEL, useKeys } from "../keys.js";
 import { go, incidentPath, setQuery, workerPath } from "../route.js";
 import { Ago, Empty, Failed, Loading, Verdict } from "../ui.js";
@@ -147,7 +147,7 @@ export function Screen({ state, query }) {
     html`<ol class="feed" ref=${list} aria-label="Incidents, newest first">
       ${rows.map((group) => html`<${Group} key=${group.at(-1).id} rows=${group} />`)}
     </ol>`}
-    ${feed.before && html`<div class="buttons"><button type="button" class="button" disabled=${feed.isBusy} onClick=${feed.more}>Older ones</button>
+    ${feed.before && html`<div class="buttons"><button type="button" class="button" ...${pressed(feed.isBusy, feed.more)}>Older ones</button>
       ${feed.total !== null && html`<span class="dim">${feed.rows.length.toLocaleString("en")} of ${feed.total.toLocaleString("en")}</span>`}</div>`}
   </div>`;
 }

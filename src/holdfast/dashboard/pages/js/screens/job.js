@@ -16,7 +16,7 @@ const EVERY_MS = 2000;
 
 export function Screen({ params, me }) {
   const found = useGet(`/api/jobs/job/${encodeURIComponent(params.jid)}`, { everyMs: EVERY_MS });
-  useKeys("Job", [["u", "back to the jobs", () => back("/jobs")]], LEVEL.screen);
+  useKeys("Job", [["u Escape q", "back to the jobs", () => back("/jobs"), { isEither: true }]], LEVEL.screen);
   return html`<div class="screen job">
     <p class="crumbs"><a href="/jobs">Jobs</a> / <span class="mono">${params.jid}</span></p>
     <${Found} of=${found} what="the job">${(job) => html`<${Whole} job=${job} me=${me} again=${found.reload} />`}<//>

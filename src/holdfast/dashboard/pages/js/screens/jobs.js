@@ -3,7 +3,7 @@
 // Asked for every two seconds while it is seen. Buttons change something only after a question, and only for operators.
 import { post, useGet, withQuery } from "../api.js";
 import { confirm, toast, toastFailure } from "../dialogs.js";
-import { html, useEffect, useState } from "../dom.js";
+import { html, pressed, useEffect, useState } from "../dom.js";
 import { LEVEL, useKeys } from "../keys.js";
 import { canOrder } from "../orders.js";
 import { jobPath, setQuery } from "../route.js";
@@ -139,8 +139,8 @@ function Bulk({ ids, again }) {
   const many = ids.length === 1 ? "this job" : `${ids.length} jobs`;
   const tidy = { title: `Delete ${many}?`, says: "They are gone for good.", button: "Delete", isGrave: true };
   return html`<div class="buttons">
-    <button type="button" class="button small" disabled=${!ids.length} onClick=${() => order({ do: "retry", ids }, null, `${many}: back in the queue`, again)}>Run again now</button>
-    <button type="button" class="button small bad" disabled=${!ids.length} onClick=${() => order({ do: "delete", ids }, tidy, `${many}: deleted`, again)}>Delete</button>
+    <button type="button" class="button small" ...${pressed(!ids.length, () => order({ do: "retry", ids }, null, `${many}: back in the queue`, again))}>Run again now</button>
+    <button type="button" class="button small bad" ...${pressed(!ids.length, () => order({ do: "delete", ids }, tidy, `${many}: deleted`, again))}>Delete</button>
     <span class="dim" role="status">${ids.length ? `${many} chosen` : ""}</span>
   </div>`;
 }

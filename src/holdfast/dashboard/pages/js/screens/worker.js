@@ -7,7 +7,7 @@ import { Log } from "../log.js";
 import { ORDERS, canOrder, isUnderWay, mayOrder, order } from "../orders.js";
 import { back, incidentPath, setQuery, workerPath } from "../route.js";
 import { bytes, number, share, span, words } from "../format.js";
-import { html, memo, useEffect } from "../dom.js";
+import { html, memo, pressed, useEffect } from "../dom.js";
 import { nowUnixS } from "../store.js";
 import { useGet, withQuery } from "../api.js";
 
@@ -66,7 +66,7 @@ export function Screen({ state, params: { name }, query, me }) {
     </div>
     ${worker && html`<${Trouble} worker=${worker} explain=${detail?.explain} />`}
     ${worker && html`<${Facts} rows=${factsOf(worker, detail)} />`}
-    ${detail && html`<${Life} lives=${detail.lives} tick=${Math.floor(nowUnixS() / 10)} />`}
+    ${detail && html`<${Life} lives=${detail.lives} isUp=${state.node.is_up !== false} tick=${Math.floor(nowUnixS() / 10)} />`}
     <${Tabs} base="worker" label=${`About ${name}`} tabs=${TABS} chosen=${tab} onChoose=${choose} />
     <${TabPanel} base="worker" id=${tab}>
       ${tab === "charts" && html`<${Charts} name=${name} forS=${forS} limit=${memoryLimitOf(detail)} />`}
@@ -89,8 +89,8 @@ function Buttons({ may, name }) {
 function OrderButton({ what, name, component = null }) {
   const { says, meanwhile, key } = ORDERS[what];
   const isBusy = isUnderWay(what, name, component);
-  return html`<button type="button" class=${component ? "button small" : "button"} title=${key && !component ? `key ${key}` : undefined} disabled=${isBusy}
-    onClick=${() => order(what, name, component ? { component } : {})}>${isBusy ? meanwhile : says}${component && html`<span class="unseen"> ${component}</span>`}</button>`;
+  return html`<button type="button" class=${component ? "button small" : "button"} title=${key && !component ? `key ${key}` : undefined}
+    ...${pressed(isBusy, () => order(what, name, component ? { component } : {}))}>${isBusy ? meanwhile : says}${component && html`<span class="unseen"> ${component}</span>`}</button>`;
 }
 
 function Trouble({ worker, explain }) {
@@ -126,15 +126,15 @@ function factsOf(worker, detail) {
 
 // The strip moves slowly: every ten seconds will do.
 const Life = memo(
-  function Life({ lives }) {
+  function Life({ lives, isUp }) {
     const now = nowUnixS();
     const first = lives.reduce((least, life) => Math.min(least, life.started_unix_s ?? now), now - 60);
     const from = Math.max(first, now - 24 * 3600);
     return html`<${Panel} title="Its life" aside=${html`<span class="dim">the last ${span(now - from)}</span>`}>
-      ${lives.length ? html`<${Lives} lives=${lives} from=${from} to=${now} />` : html`<p class="empty">It was never started. Each of its lives would be a bar here, each death a mark that leads to its incident.</p>`}
+      ${lives.length ? html`<${Lives} lives=${lives} from=${from} to=${now} />` : html`<p class="empty">${isUp ? "It was never started. Each of its lives would be a bar here, each death a mark that leads to its incident." : "The node does not run: its journal, which tells of lives and deaths, ends with it."}</p>`}
     <//>`;
   },
-  (a, b) => a.tick === b.tick && a.lives === b.lives,
+  (a, b) => a.tick === b.tick && a.lives === b.lives && a.isUp === b.isUp,
 );
 
 //: Column of the chart, heading, unit; shown where anything is known.

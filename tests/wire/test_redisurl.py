@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import holdfast
-from holdfast.jobs.redis.address import CLUSTER, ONE, SENTINEL, Address
 from holdfast.jobs.redis.store import RedisStore
 from holdfast.model.jobs import StoreRefusedError
+from holdfast.wire.redisurl import CLUSTER, ONE, SENTINEL, Address
 
 
 def test_a_url_names_host_port_database_and_who_logs_in() -> None:
