@@ -137,7 +137,7 @@ def test_the_heap_by_mapping_and_by_type_and_what_grows(site: Site) -> None:
 
 
 def test_what_was_allocated_and_stays_is_a_table_and_a_picture(site: Site) -> None:
-    text = site.types("heap", "web", "--for", "300ms", "--by", "tracemalloc", "-o", "heap.svg")
+    text = site.types("heap", "web", "--for", "1s", "--by", "tracemalloc", "-o", "heap.svg")
 
     assert "handle (app.py:10)" in text
     assert "by tracemalloc -> heap.svg" in text
