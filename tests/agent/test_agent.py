@@ -419,6 +419,34 @@ def test_a_fork_leaves_the_pulse_to_its_parent(program: Program) -> None:
     assert beat.tasks_created == 0
 
 
+def test_an_interpreter_that_takes_seconds_to_end_says_that_it_does(program: Program) -> None:
+    """Seen: a program that had 500 MB of small things to free was "frozen", and nothing was wrong with it."""
+    program.start("""
+        import atexit, os
+
+        def wait(word, read=os.read, write=os.write):
+            write(1, word)
+            read(0, 2)
+
+        class Kept:
+            def __del__(self, wait=wait):
+                wait(b"freed\\n")
+
+        atexit.register(wait, b"its own end\\n")
+        kept = Kept()
+    """)  # fmt: skip
+
+    assert program.read_line() == "its own end"
+    assert (
+        program.wait(lambda beat: beat, "the pulse").stopping == 0
+    )  # that may hang as anything may
+    program.go()
+    assert program.read_line() == "freed"
+    assert program.wait(lambda beat: beat, "the pulse").stopping == 1
+    program.go()
+    assert program.ends()[0] == 0
+
+
 def test_a_second_python_of_the_same_life_leaves_the_pulse_alone_and_takes_it_over_later(program: Program) -> None:  # fmt: skip
     """`sh -c "migrate && serve"` is one worker; the watchdog keeps the file open."""
     program.start("""

@@ -6,6 +6,7 @@ vouches for it: a program without a loop has only one beat. A copy (fork) of the
 (:mod:`holdfast.agent.forks`).
 """
 
+import atexit
 import os
 import sys
 from _thread import get_ident, start_new_thread
@@ -54,6 +55,9 @@ class Guest:
     def start(self) -> None:
         """Begin to beat and to count."""
         self._pulse.expect_fork()
+        # The first to be registered is the last to be called: what follows is the interpreter's own end, in which nothing beats. With much to free
+        # it takes seconds, and is no hang.
+        atexit.register(self._pulse.set_stopping)
         os.register_at_fork(before=self._place.open, after_in_child=self._is_a_copy)
         after_import("asyncio.base_events", self._hook_loops)
         self._hook_other_loops()

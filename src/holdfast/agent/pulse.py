@@ -203,6 +203,7 @@ class PulseWriter:
             wire.HEAD_AND_WAITS - wire.ROUTES_OFFSET
         )
         self.made(0, 0, -1, 0)
+        _I64.pack_into(memory, wire.STOPPING, 0)
         _I64.pack_into(memory, wire.PID, pid)
 
     @staticmethod

@@ -38,8 +38,8 @@ KINDS = {  # a flag that is not here: one of its own name
 _MEMORY_EVIDENCE_S = 0.05
 #: What a full disk does not take is tried again so often, for so long.
 _FULL, _AGAIN_S, _KEPT_S = (errno.ENOSPC, errno.EDQUOT), 5.0, 6 * 3600.0
-#: Not (yet) bad enough for a remedy, so nothing waits: a program that works little may be looked at for this much longer.
-_PATIENT = ("slow", "loop_lag", "odd_one_out")
+#: Not (yet) bad enough for a remedy, so nothing waits: a program that works little, or has millions of objects, may be looked at for this much longer.
+_PATIENT = ("slow", "loop_lag", "odd_one_out", "memory_leak", "fd_leak")
 _PATIENCE_S = 3.0
 
 
