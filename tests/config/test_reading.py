@@ -1,12 +1,14 @@
 """Files as strangers: missing, foreign, hostile; includes; variables."""
 
 import os
+import subprocess
 import time
 
 import pytest
 
 from config.desk import Desk
 from holdfast.config.load import load_plan
+from holdfast.config.reading import typed_path
 
 GUEST = '[worker.w]\ncommand = ["sleep", "9"]\n'
 
@@ -251,3 +253,13 @@ def test_a_node_whose_directory_was_removed_still_gets_an_answer(
 
     assert load_plan(path, desk.environ)["workers"][0]["name"] == "w"
     assert "there is no such file" in desk.problems_at("holdfast.toml")[0]
+
+
+@pytest.mark.parametrize("path", ["/srv/shop", "/srv/two words", "/srv/it's", "/srv/\U0002fa1e", "/srv/\u202ex\\y'z"])  # fmt: skip
+def test_a_path_in_a_hint_can_be_typed_and_has_nothing_hidden_in_it(path: str) -> None:
+    """Found by the fuzzer: a letter that no terminal shows stood in the command that was to be typed."""
+    typed = typed_path(path)
+
+    assert typed.isprintable()
+    done = subprocess.run(["bash", "-c", f"printf %s {typed}"], capture_output=True, env={"LC_ALL": "C.UTF-8"}, check=True)  # fmt: skip
+    assert done.stdout.decode() == path

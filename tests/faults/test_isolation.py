@@ -230,7 +230,7 @@ def test_the_culprit_is_named_and_the_other_five_go_on(
 
 def test_without_evidence_everybody_is_tried_alone(site: Site) -> None:
     """It crashes while nobody's Python runs, as with a thread of C code: no stack and no note names anybody."""
-    later = "sleep 0.1; kill -11 $PPID"
+    later = "sleep 0.4; kill -11 $PPID"  # whoever starts it has to be out of the way by then
     site.build(how=f"__import__('subprocess').Popen(['/bin/sh', '-c', {later!r}])")
     site.start()
     site.wait_alone("mail")

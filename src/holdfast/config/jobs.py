@@ -14,7 +14,7 @@ from holdfast.config.jobs_definitions import JOBS
 from holdfast.config.joined import Config, Entry
 from holdfast.config.machine import Machine, absolute
 from holdfast.config.problems import Problems
-from holdfast.config.reading import shown_path
+from holdfast.config.reading import shown_path, typed_path
 from holdfast.config.worker import Job
 from holdfast.core.lease import QUARANTINE
 from holdfast.linux.places import LONGEST_NAME
@@ -141,7 +141,7 @@ class JobQueue:
         if path.startswith("///") and not machine.is_directory(directory):
             where = self.config.jobs.where.at("store")
             says = f"{shown_path(directory)}: there is no such directory"
-            self.problems.add(where, says, f"make it:  mkdir -p {directory}")
+            self.problems.add(where, says, f"make it:  mkdir -p {typed_path(directory)}")
         return f"sqlite://{full}{mark}{query}"
 
     def _check(self) -> None:

@@ -6,6 +6,7 @@ stranger: it may be missing, a directory, a pipe, in another encoding, or made t
 
 import os
 import re
+import shlex
 import stat
 import tomllib
 from collections.abc import Mapping
@@ -313,6 +314,14 @@ def shown_path(path: str) -> str:
         full, here = path, ""
     short = full[len(here) + 1 :] if here and full.startswith(here + "/") else full
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in short) or "(no name)"
+
+
+def typed_path(path: str) -> str:
+    """Return a path as it is typed into a shell, also where it has letters that nobody can see."""
+    if path.isprintable():
+        return shlex.quote(path)
+    letters = (c if c.isprintable() and c not in "'\\" else f"\\U{ord(c):08x}" for c in path)
+    return f"$'{''.join(letters)}'"
 
 
 def _bytes(path: str) -> bytes:

@@ -12,7 +12,7 @@ from holdfast.config import bus_definitions as b
 from holdfast.config.kinds import Service
 from holdfast.config.machine import absolute
 from holdfast.config.problems import Where, quoted
-from holdfast.config.reading import shown_path
+from holdfast.config.reading import shown_path, typed_path
 from holdfast.config.worker import Job
 
 if TYPE_CHECKING:
@@ -334,7 +334,7 @@ class RouterJob:
         elif not is_processor and not self.machine.is_directory(path):
             says = f"{shown_path(path)}: there is no such directory"
             what = "uploads are refused" if kind == "upload" else "requests are answered with 404"
-            self.problems.warn(where, says, f"until there is, {what};  mkdir -p {path}")
+            self.problems.warn(where, says, f"until there is, {what};  mkdir -p {typed_path(path)}")
         return path
 
     # -- TLS ---------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from holdfast.config.joined import Entry
 from holdfast.config.kinds import Address, Service
 from holdfast.config.machine import Machine, absolute
 from holdfast.config.problems import Problems, Where, quoted
-from holdfast.config.reading import shown_path
+from holdfast.config.reading import shown_path, typed_path
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -209,7 +209,9 @@ class Job:
                 else "there is no such directory"
             )
             self.problems.add(
-                self.where("directory"), f"{shown_path(path)}: {says}", f"make it:  mkdir -p {path}"
+                self.where("directory"),
+                f"{shown_path(path)}: {says}",
+                f"make it:  mkdir -p {typed_path(path)}",
             )
         return path
 
