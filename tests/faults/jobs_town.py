@@ -142,9 +142,9 @@ class Town:
 
     def lines(self) -> list[tuple[str, int]]:
         """Every effect so far: name and pid."""
-        return [
-            (name, int(pid)) for name, pid in (x.split() for x in self.out.read_text().splitlines())
-        ]
+        # While somebody writes, a reader may see the beginning of a line.
+        whole = self.out.read_text().rpartition("\n")[0]
+        return [(name, int(pid)) for name, pid in (x.split() for x in whole.splitlines())]
 
     def dead(self) -> dict[str, dict[str, Any]]:
         found = {}
