@@ -88,7 +88,9 @@ time.sleep(3600)
 NESTED = """
 from concurrent.futures import ThreadPoolExecutor
 pool = ThreadPoolExecutor(2)
+both = threading.Barrier(2)
 def outer():
+    both.wait()  # or the second thread may run what the first one waits for
     return pool.submit(time.sleep, 0).result()
 for _ in range(4):
     pool.submit(outer)
