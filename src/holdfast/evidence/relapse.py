@@ -39,7 +39,8 @@ def note(state_dir: str, identity: str) -> None:
     if before is None:
         return
     path = f"{home}/{before['id']}"
-    told = [row for row in incidents.timeline_of(path) if row.get("verdict")]
+    timeline = incidents.timeline_of(path)
+    told = [row for row in timeline if row.get("verdict")]
     if not told or told[-1]["verdict"] != "cured":
         return
     again_unix_s = float(record["opened_unix_s"])
@@ -49,7 +50,7 @@ def note(state_dir: str, identity: str) -> None:
     # Since it was begun to be looked whether it stays away: the remedy, or the last that was seen of it.
     row = {
         "unix_s": time.time(), "what": "verdict", "verdict": "came_back",
-        "after_s": round(again_unix_s - _mended_unix_s(before, told[-1], path), 3), "again": identity,
+        "after_s": round(again_unix_s - _mended_unix_s(before, timeline), 3), "again": identity,
     }  # fmt: skip
     files.append(f"{path}/{incidents.TIMELINE}", dumps(row).encode() + b"\n")
 
@@ -66,9 +67,8 @@ def _before(state_dir: str, record: "dict[str, Any]") -> "dict[str, Any] | None"
     return max(alike, key=lambda row: float(row["opened_unix_s"]), default=None)
 
 
-def _mended_unix_s(before: "dict[str, Any]", verdict: "dict[str, Any]", path: str) -> float:
+def _mended_unix_s(before: "dict[str, Any]", timeline: "list[dict[str, Any]]") -> float:
     """Return when the remedy was carried out; where there was none, when it opened (a death is followed by the next start at once)."""
-    remedies = [row for row in incidents.timeline_of(path) if row.get("what") == "remedy"]
-    last = remedies[-1] if remedies else before
-    at = last.get("unix_s") or last.get("opened_unix_s") or verdict.get("unix_s")
-    return float(at or 0.0)
+    remedies = [row for row in timeline if row.get("what") == "remedy"]
+    at = remedies[-1].get("unix_s") if remedies else None
+    return float(at or before["opened_unix_s"])
